@@ -1,0 +1,55 @@
+"""docmill's front door: what an application imports to enqueue. Nothing heavy is loaded before it is used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.contracts.documents import Document
+    from orchestrator.contracts.errors import DocmillError
+    from orchestrator.contracts.report import JobState, Report
+    from orchestrator.contracts.spec import DocstoreStrategy
+    from orchestrator.job import Job
+    from orchestrator.pipeline import IngestionPipeline
+    from orchestrator.reader import FileReader
+    from orchestrator.runtime import Runtime
+    from orchestrator.settings import Settings, load_settings
+
+__all__ = [
+    "DocmillError",
+    "DocstoreStrategy",
+    "Document",
+    "FileReader",
+    "IngestionPipeline",
+    "Job",
+    "JobState",
+    "Report",
+    "Runtime",
+    "Settings",
+    "load_settings",
+]
+
+_HOMES = {
+    "DocmillError": "contracts.errors",
+    "DocstoreStrategy": "contracts.spec",
+    "Document": "contracts.documents",
+    "FileReader": "reader",
+    "IngestionPipeline": "pipeline",
+    "Job": "job",
+    "JobState": "contracts.report",
+    "Report": "contracts.report",
+    "Runtime": "runtime",
+    "Settings": "settings",
+    "load_settings": "settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

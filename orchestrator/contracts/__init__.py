@@ -1,0 +1,1 @@
+"""The words both rooms speak: documents, nodes, specs, messages, hashes and errors."""

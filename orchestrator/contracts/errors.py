@@ -1,0 +1,100 @@
+"""Every error docmill raises on purpose. The type says whether trying again can help.
+
+DocmillError
+├── TransientError              trying again may help; workers retry with backoff
+│   └── ServiceUnreachable      a database, broker or provider does not answer
+└── TerminalError               trying again changes nothing
+    ├── ConfigurationError      a setting, spec or argument is wrong (also a ValueError)
+    │   ├── UnknownName         a registered name that nobody registered
+    │   └── CollectionMismatch  vectors of another model or dimension
+    ├── DocumentError           one document is bad; the rest of the job goes on
+    ├── PayloadError            bytes that are not what their header says, or too many
+    ├── EmptySource             nothing to ingest
+    └── JobNotFound             no job of that id in the ledger
+"""
+
+from collections.abc import Iterable
+
+__all__ = [
+    "CollectionMismatch",
+    "ConfigurationError",
+    "DocmillError",
+    "DocumentError",
+    "EmptySource",
+    "JobNotFound",
+    "PayloadError",
+    "ServiceUnreachable",
+    "TerminalError",
+    "TransientError",
+    "UnknownName",
+]
+
+
+class DocmillError(Exception):
+    """The root of all errors that docmill raises on purpose."""
+
+
+class TransientError(DocmillError):
+    """Trying again may help."""
+
+
+class ServiceUnreachable(TransientError):
+    """A service does not answer at its address (shown without its password)."""
+
+    def __init__(self, service: str, address: str, reason: str) -> None:
+        super().__init__(f"{service} at {address} cannot be reached: {reason}")
+        self.service = service
+        self.address = address
+
+
+class TerminalError(DocmillError):
+    """Trying again changes nothing."""
+
+
+class ConfigurationError(TerminalError, ValueError):
+    """A setting, a spec or an argument is wrong."""
+
+
+class UnknownName(ConfigurationError):
+    """A spec names something that is not registered here; the message lists what is."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = ", ".join(sorted(known)) or "none"
+        super().__init__(
+            f"unknown {kind} {name!r}; known here: {names}. "
+            "A module of your own is loaded by DOCMILL_MODULES or an entry point."
+        )
+
+
+class CollectionMismatch(ConfigurationError):
+    """A collection holds vectors of one model and dimension, and was handed vectors of another."""
+
+    def __init__(self, collection: str, held: str, given: str) -> None:
+        super().__init__(
+            f"collection {collection!r} holds {held}, but this pipeline makes {given}; "
+            "use another collection, or ingest with the embedder the collection was made with"
+        )
+
+
+class DocumentError(TerminalError):
+    """One document cannot be ingested. `stage` is the step of the flow that refused it."""
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(reason)
+        self.stage = stage
+        self.reason = reason
+
+
+class PayloadError(TerminalError):
+    """Stored bytes are damaged, of an unknown version, or larger than allowed."""
+
+
+class EmptySource(TerminalError):
+    """The source held no document at all."""
+
+
+class JobNotFound(TerminalError):
+    """No job of that id is in the ledger."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job {job_id!r} in the ledger; `docmill jobs` lists them")

@@ -1,0 +1,79 @@
+"""The payload of a batch: its documents as bytes in the ledger, compressed, capped when opened."""
+
+from typing import Any, NamedTuple
+
+import msgpack
+import zstandard
+
+from orchestrator.contracts.errors import PayloadError
+
+__all__ = ["BatchDocument", "decode_payload", "encode_payload", "pack", "unpack"]
+
+_ZSTD_LEVEL = 1  # the payload is written once and read once: speed counts
+MAX_UNPACKED_BYTES = 1 << 30  # a bomb stops here; the largest document allowed is far below
+
+
+class BatchDocument(NamedTuple):
+    """A document on its way to a worker, with what the ledger will remember of it.
+
+    Attributes:
+        id: the document's id.
+        sequence: its place in the job; of two documents with one id the later wins.
+        is_new: the ledger did not know the id when the document was read.
+        is_text: `content` is UTF-8 text the caller handed in; else the bytes of a file, still to be parsed.
+        content: the body.
+        metadata: JSON values.
+        content_hash: hash of body and metadata.
+        body_hash: hash of the body alone; names duplicates.
+        size, mtime_ns: the file's, for the gate of the next run; None for a text.
+    """
+
+    id: str
+    sequence: int
+    is_new: bool
+    is_text: bool
+    content: bytes
+    metadata: dict[str, Any]
+    content_hash: str
+    body_hash: str
+    size: int | None
+    mtime_ns: int | None
+
+
+def pack(value: Any) -> bytes:
+    """msgpack, then zstd."""
+    packed: bytes = msgpack.packb(value, use_bin_type=True, unicode_errors="surrogatepass")
+    return zstandard.compress(packed, _ZSTD_LEVEL)
+
+
+def unpack(data: bytes, *, max_bytes: int = MAX_UNPACKED_BYTES) -> Any:
+    """The inverse of `pack`.
+
+    Raises:
+        PayloadError: the data are damaged, or would unpack to more than `max_bytes`.
+    """
+    try:
+        size = zstandard.frame_content_size(data)
+        if not 0 <= size <= max_bytes:
+            raise PayloadError(f"payload unpacks to {size} bytes; allowed are 0 to {max_bytes}")
+        raw = zstandard.decompress(data, max_output_size=max_bytes)
+        return msgpack.unpackb(raw, unicode_errors="surrogatepass", strict_map_key=False)
+    except (zstandard.ZstdError, ValueError, msgpack.UnpackException) as error:
+        raise PayloadError(f"payload of {len(data)} bytes is damaged: {error}") from error
+
+
+def encode_payload(documents: list[BatchDocument]) -> bytes:
+    """A batch's documents as compressed bytes."""
+    return pack([tuple(document) for document in documents])
+
+
+def decode_payload(data: bytes) -> list[BatchDocument]:
+    """The inverse of `encode_payload`.
+
+    Raises:
+        PayloadError: the bytes are damaged.
+    """
+    try:
+        return [BatchDocument(*fields) for fields in unpack(data)]
+    except TypeError as error:
+        raise PayloadError(f"payload holds something that is not a document: {error}") from error

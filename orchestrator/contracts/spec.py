@@ -1,0 +1,73 @@
+"""The pipeline spec: transformations, vector store and strategy as plain data."""
+
+from enum import StrEnum
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from orchestrator.contracts.hashing import canonical_json, digest
+
+__all__ = ["DocstoreStrategy", "PipelineSpec", "SpecSource", "TransformationSpec"]
+
+COLLECTION_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+
+
+class DocstoreStrategy(StrEnum):
+    """What happens to documents the ledger already knows."""
+
+    UPSERTS = "upserts"  # changed documents are replaced
+    DUPLICATES_ONLY = "duplicates_only"  # and equal content under a second id is recorded, not embedded
+    UPSERTS_AND_DELETE = "upserts_and_delete"  # and documents absent from the source are removed
+
+
+class TransformationSpec(BaseModel):
+    """One transformation by its registered name. `parameters` change the output, `tuning` only the speed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: int = Field(ge=1)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    tuning: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Name, version and the parameters that change the output."""
+        return digest(self.name, str(self.version), canonical_json(self.parameters))
+
+
+@runtime_checkable
+class SpecSource(Protocol):
+    """Anything that can describe itself as a transformation spec."""
+
+    def spec(self) -> TransformationSpec: ...
+
+
+class PipelineSpec(BaseModel):
+    """A pipeline as plain data: what travels to workers, by way of the ledger."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=200)
+    collection: str = Field(pattern=COLLECTION_PATTERN)
+    transformations: tuple[TransformationSpec, ...] = Field(min_length=1)
+    vector_store: Literal["pgvector", "sqlite"] = "pgvector"
+    strategy: DocstoreStrategy = DocstoreStrategy.UPSERTS
+
+    @field_validator("transformations")
+    @classmethod
+    def _embed_last(cls, value: tuple[TransformationSpec, ...]) -> tuple[TransformationSpec, ...]:
+        embeds = [index for index, spec in enumerate(value) if spec.name == "embed"]
+        if embeds != [len(value) - 1]:
+            raise ValueError("`embed` must stand once, and last: a vector store takes embedded nodes")
+        return value
+
+    @property
+    def fingerprint(self) -> str:
+        """Names what is done to a document: the transformations with their versions and parameters."""
+        return digest(*(transformation.fingerprint for transformation in self.transformations))
+
+    @property
+    def embedder(self) -> str:
+        """The embedder's name."""
+        return str(self.transformations[-1].parameters["embedder"])

@@ -1,0 +1,305 @@
+"""Dedupe: each document of a slice is new, changed, unchanged, a duplicate, or refused. One query a slice.
+
+A file whose size and time of change are those of the last commit is unchanged without being read.
+"""
+
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine
+
+from orchestrator.contracts.documents import MAX_ID_CHARACTERS, Document
+from orchestrator.contracts.errors import DocumentError
+from orchestrator.contracts.hashing import canonical_json, digest
+from orchestrator.contracts.payload import BatchDocument
+from orchestrator.contracts.spec import DocstoreStrategy, PipelineSpec
+from orchestrator.ledger import documents as ledger_documents
+from orchestrator.ledger.documents import DocumentRow, KnownDocument, version_of
+from orchestrator.ledger.engine import begin
+from orchestrator.ledger.failures import Failure
+
+__all__ = ["Dedupe", "Numbered", "SliceTally"]
+
+# A file changed this recently could change again within the same tick of the file system's clock.
+_TRUSTED_AGE_NS = 2_000_000_000
+_BLOCK_BYTES = 8 * 1024 * 1024
+
+Numbered = tuple[int, Document]  # a document and its place in the job
+
+
+@dataclass(slots=True)
+class SliceTally:
+    """What a slice adds to the ledger, besides batches."""
+
+    seen: int = 0
+    unchanged: int = 0
+    duplicate: int = 0
+    listed: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    stamps: list[tuple[str, int | None, int | None]] = field(default_factory=list)
+    guarded: list[tuple[str, int]] = field(default_factory=list)
+    aliases: list[DocumentRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """A document as it came in, read and hashed."""
+
+    content: bytes
+    is_text: bool
+    body_hash: str
+    content_hash: str
+    stamp: "_Stamp | None"
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """Size and time of change of a file."""
+
+    size: int
+    mtime_ns: int
+
+    @property
+    def trusted_mtime_ns(self) -> int | None:
+        """The time of change, or None while the file is too young for it to mean anything."""
+        return self.mtime_ns if time.time_ns() - self.mtime_ns > _TRUSTED_AGE_NS else None
+
+
+class Dedupe:
+    """Decides for one job. Hand it slices; it yields what has to be worked on and tallies the rest."""
+
+    def __init__(self, engine: Engine, spec: PipelineSpec, job_number: int, max_document_bytes: int) -> None:
+        self.engine = engine
+        self.collection = spec.collection
+        self.fingerprint = spec.fingerprint
+        self.finds_duplicates = spec.strategy is DocstoreStrategy.DUPLICATES_ONLY
+        self.job_number = job_number
+        self.max_document_bytes = max_document_bytes
+        self.tally = SliceTally()
+
+    def take_tally(self) -> SliceTally:
+        """What has been tallied since the last call."""
+        tally, self.tally = self.tally, SliceTally()
+        return tally
+
+    def survivors(self, documents: Sequence[Numbered]) -> Iterator[BatchDocument]:
+        """The documents of a slice that are new or changed, read one at a time."""
+        self.tally.seen += len(documents)
+        latest = self._admitted(documents)
+        with begin(self.engine) as connection:
+            known = ledger_documents.known(connection, self.collection, list(latest))
+        undecided = [item for item in latest.items() if not self._is_gated(*item, known)]
+        if self.finds_duplicates:
+            yield from self._without_duplicates(undecided, known)
+        else:
+            for _, numbered in undecided:
+                body = self._read(numbered)
+                if body and not self._is_unchanged(numbered, body, known):
+                    yield _batch_document(numbered, body, known)
+
+    def _admitted(self, documents: Sequence[Numbered]) -> dict[str, Numbered]:
+        """Documents by id; the last of an id wins, and an id that no database could hold is refused."""
+        latest: dict[str, Numbered] = {}
+        for sequence, document in documents:
+            name = document.name
+            try:
+                _check_id(name)
+            except DocumentError as error:
+                self.tally.failures.append(Failure.of(_printable(name), error, stage="read"))
+                continue
+            if name in latest:
+                self.tally.duplicate += 1
+            latest[name] = (sequence, document)
+        self.tally.listed.extend(latest)
+        return latest
+
+    def _is_gated(self, name: str, numbered: Numbered, known: dict[str, KnownDocument]) -> bool:
+        """Whether the file's size and time of change say that nothing happened to it."""
+        row = known.get(name)
+        if row is None or row.mtime_ns is None or row.fingerprint != self.fingerprint or row.alias_of is not None:
+            return False
+        path = numbered[1].uri
+        if path is None:
+            return False
+        try:
+            found = os.stat(path)  # noqa: PTH116 - a Path object a file would cost more than the call
+        except (OSError, ValueError):
+            return False  # reading it will say what is wrong
+        if (found.st_size, found.st_mtime_ns) != (row.size, row.mtime_ns):
+            return False
+        self._count_unchanged(name, numbered[0])
+        return True
+
+    def _count_unchanged(self, name: str, sequence: int) -> None:
+        self.tally.unchanged += 1
+        self.tally.guarded.append((name, version_of(self.job_number, sequence)))
+
+    def _read(self, numbered: Numbered) -> _Body | None:
+        """The document's body; None, and a failure, if it cannot be ingested."""
+        document = numbered[1]
+        try:
+            return _read_body(document, self.max_document_bytes)
+        except DocumentError as error:
+            self.tally.failures.append(Failure.of(document.name, error, stage="read"))
+            return None
+
+    def _is_unchanged(self, numbered: Numbered, body: _Body, known: dict[str, KnownDocument]) -> bool:
+        """Whether the ledger holds the same content, made in the same way."""
+        row = known.get(numbered[1].name)
+        if row is None or (row.content_hash, row.fingerprint) != (body.content_hash, self.fingerprint):
+            return False
+        self._count_unchanged(row.id, numbered[0])
+        if body.stamp is not None:
+            self.tally.stamps.append((row.id, body.stamp.size, body.stamp.trusted_mtime_ns))
+        return True
+
+    def _without_duplicates(
+        self, undecided: Sequence[tuple[str, Numbered]], known: dict[str, KnownDocument]
+    ) -> Iterator[BatchDocument]:
+        """As `survivors`, but equal content under a second id becomes an alias of the first."""
+        owners: dict[str, str] = {}
+        for read in self._read_in_blocks(undecided):
+            with begin(self.engine) as connection:
+                found = ledger_documents.known_bodies(
+                    connection, self.collection, self.fingerprint, {body.body_hash for _, body in read}
+                )
+            owners = found | owners
+            yield from self._decide_duplicates(read, owners, known)
+
+    def _read_in_blocks(self, undecided: Sequence[tuple[str, Numbered]]) -> Iterator[list[tuple[Numbered, _Body]]]:
+        """Bodies, a few megabytes at a time: a slice of large files does not fit into memory."""
+        block: list[tuple[Numbered, _Body]] = []
+        size = 0
+        for _, numbered in undecided:
+            body = self._read(numbered)
+            if body is None:
+                continue
+            block.append((numbered, body))
+            size += len(body.content)
+            if size > _BLOCK_BYTES:
+                yield block
+                block, size = [], 0
+        if block:
+            yield block
+
+    def _decide_duplicates(
+        self, read: Sequence[tuple[Numbered, _Body]], owners: dict[str, str], known: dict[str, KnownDocument]
+    ) -> Iterator[BatchDocument]:
+        for numbered, body in read:
+            name = numbered[1].name
+            row = known.get(name)
+            owner = owners.get(body.body_hash)
+            has_nodes = row is not None and row.alias_of is None
+            if owner is not None and owner != name and not has_nodes:
+                self.tally.duplicate += 1
+                self.tally.aliases.append(_alias(name, owner, body, version_of(self.job_number, numbered[0])))
+            elif not (has_nodes and self._is_unchanged(numbered, body, known)):
+                owners.setdefault(body.body_hash, name)
+                yield _batch_document(numbered, body, known)
+
+    def write(self, connection: Connection, job_id: str, tally: SliceTally, *, has_rivals: bool) -> None:
+        """Write to the ledger's documents what a tally says of them."""
+        ledger_documents.refresh_stamps(connection, self.collection, tally.stamps)
+        ledger_documents.claim(connection, self.collection, self.fingerprint, job_id, tally.aliases)
+        if has_rivals:
+            ledger_documents.guard_version(connection, self.collection, tally.guarded)
+
+
+def _alias(name: str, owner: str, body: _Body, version: int) -> DocumentRow:
+    stamp = body.stamp
+    return DocumentRow(
+        id=name,
+        content_hash=body.content_hash,
+        body_hash=body.body_hash,
+        size=stamp.size if stamp else None,
+        mtime_ns=stamp.trusted_mtime_ns if stamp else None,
+        alias_of=owner,
+        node_count=0,
+        version=version,
+    )
+
+
+def _batch_document(numbered: Numbered, body: _Body, known: dict[str, KnownDocument]) -> BatchDocument:
+    sequence, document = numbered
+    return BatchDocument(
+        id=document.name,
+        sequence=sequence,
+        is_new=document.name not in known,
+        is_text=body.is_text,
+        content=body.content,
+        metadata=document.metadata,
+        content_hash=body.content_hash,
+        body_hash=body.body_hash,
+        size=body.stamp.size if body.stamp else None,
+        mtime_ns=body.stamp.trusted_mtime_ns if body.stamp else None,
+    )
+
+
+def _check_id(name: str) -> None:
+    if len(name) > MAX_ID_CHARACTERS:
+        raise DocumentError("read", f"the id has {len(name)} characters; allowed are {MAX_ID_CHARACTERS}")
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DocumentError("read", f"the id {_printable(name)!r} is not valid Unicode; rename the file") from None
+    if "\x00" in name:
+        raise DocumentError("read", f"the id {_printable(name)!r} holds a NUL character")
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _read_body(document: Document, max_bytes: int) -> _Body:
+    """Read and hash one document.
+
+    Raises:
+        DocumentError: it cannot be read, is empty or too large, or its metadata is not JSON.
+    """
+    try:
+        metadata = canonical_json(document.metadata)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DocumentError("read", f"its metadata is not JSON: {error}") from error
+    path = document.path
+    stamp = None
+    if path is None:
+        content = (document.text or "").encode("utf-8", "surrogatepass")
+        _check_size(len(content), max_bytes)
+    else:
+        content, stamp = _read_file(path, max_bytes)
+    if not content.strip():
+        raise DocumentError("read", "the document is empty" if not content else "the document is only white space")
+    body_hash = digest(content)
+    return _Body(content, path is None, body_hash, digest(body_hash, metadata), stamp)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a pipe that nobody writes to without waiting for somebody; it is refused a moment later."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _read_file(path: Path, max_bytes: int) -> tuple[bytes, _Stamp]:
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            # Taken from the open file, before reading: a change in between shows at the next run.
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise DocumentError("read", "it is not a regular file")
+            _check_size(found.st_size, max_bytes)
+            content = file.read(max_bytes + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise DocumentError("read", f"it cannot be read: {reason}") from error
+    _check_size(len(content), max_bytes)
+    return content, _Stamp(len(content), found.st_mtime_ns)
+
+
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise DocumentError(
+            "read", f"it has {size} bytes; allowed are {max_bytes} (DOCMILL_MAX_DOCUMENT_BYTES), or split it"
+        )

@@ -1,0 +1,159 @@
+"""Dispatch: a source of documents becomes batches in the ledger, and their messages go to the queue.
+
+A slice is committed to the ledger before its messages are sent: a message without a batch cannot exist, and a batch
+without a message is found by the reconciler.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import structlog
+from kombu.exceptions import KombuError
+from sqlalchemy import Connection
+
+from orchestrator.batching import BatchPacker
+from orchestrator.connections import Connections
+from orchestrator.contracts.documents import Document
+from orchestrator.contracts.errors import DocmillError
+from orchestrator.contracts.queues import send_finish, send_transforms
+from orchestrator.contracts.report import JobState
+from orchestrator.contracts.spec import DocstoreStrategy
+from orchestrator.dedupe import Dedupe, Numbered
+from orchestrator.ledger import batches, documents, jobs
+from orchestrator.ledger.batches import NewBatch
+from orchestrator.ledger.engine import begin
+from orchestrator.ledger.failures import Failure
+from orchestrator.ledger.jobs import Finish, JobRow
+
+__all__ = ["dispatch"]
+
+_log = structlog.get_logger(__name__)
+_FLUSH_BYTES = 8 * 1024 * 1024  # compressed payloads held by the client at most, about
+_MASS_DELETE_FLOOR = 10  # so few documents may always go: a share of them says nothing
+
+
+def dispatch(connections: Connections, job: JobRow, source: Iterable[Document], *, allow_mass_delete: bool) -> None:
+    """Read a source to its end, and leave the job to the workers.
+
+    Raises:
+        Exception: whatever the source raises. The job then fails, after the batches made so far; nothing is deleted.
+    """
+    writer = _SliceWriter(connections, job)
+    try:
+        with _signs_of_life(connections, job.id):
+            for documents_of_slice in _slices(source, connections.settings.slice_documents):
+                if not writer.add(documents_of_slice):
+                    break  # cancelled meanwhile
+            writer.finish_batches()
+    except BaseException as error:
+        with begin(connections.engine) as connection:
+            jobs.fail(connection, job.id, f"the source broke off: {type(error).__name__}: {error}")
+        close(connections, job.id)
+        raise
+    with begin(connections.engine) as connection:
+        may_delete = job.spec.strategy is DocstoreStrategy.UPSERTS_AND_DELETE and (
+            allow_mass_delete or _is_modest(connections, connection, job.id)
+        )
+        jobs.close_listing(connection, job.id, may_delete=may_delete)
+    close(connections, job.id)
+
+
+def close(connections: Connections, job_id: str) -> None:
+    """Finish a job that has nothing left to do; a worker does it where documents must be removed."""
+    with begin(connections.engine) as connection:
+        outcome = jobs.finish(connection, job_id)
+    if outcome is Finish.DELETE:
+        send_finish(connections.app, job_id)
+
+
+def _slices(source: Iterable[Document], size: int) -> Iterator[list[Numbered]]:
+    numbered = enumerate(source)
+    while found := list(islice(numbered, size)):
+        yield found
+
+
+class _SliceWriter:
+    """Takes slices, and writes what dedupe leaves of them."""
+
+    def __init__(self, connections: Connections, job: JobRow) -> None:
+        settings = connections.settings
+        self.connections = connections
+        self.job = job
+        self.dedupe = Dedupe(connections.engine, job.spec, job.number, settings.max_document_bytes)
+        self.packer = BatchPacker(settings.batch_bytes)
+        self.lists = job.spec.strategy is DocstoreStrategy.UPSERTS_AND_DELETE
+
+    def add(self, slice_: list[Numbered]) -> bool:
+        """Take one slice; False when the job takes no more."""
+        ready: list[NewBatch] = []
+        for survivor in self.dedupe.survivors(slice_):
+            ready.extend(self.packer.add(survivor))
+            if sum(len(batch.payload) for batch in ready) > _FLUSH_BYTES:
+                self._write(ready)
+                ready = []
+        return self._write(ready) is JobState.ENQUEUING
+
+    def finish_batches(self) -> None:
+        """Write the last, light batch."""
+        self._write(list(self.packer.flush()))
+
+    def _write(self, new: list[NewBatch]) -> JobState:
+        """One transaction for all that a slice says, then the messages of the batches that fit the window."""
+        tally = self.dedupe.take_tally()
+        job_id = self.job.id
+        with begin(self.connections.engine) as connection:
+            jobs.refuse(connection, job_id, tally.failures)
+            self.dedupe.write(connection, job_id, tally, has_rivals=jobs.has_rivals(connection, self.job))
+            if self.lists:
+                jobs.add_listing(connection, job_id, tally.listed)
+            state = jobs.add_seen(
+                connection, job_id, seen=tally.seen, unchanged=tally.unchanged, duplicate=tally.duplicate
+            )
+            if state is JobState.ENQUEUING:
+                batches.add(connection, job_id, new)
+        with begin(self.connections.engine) as connection:
+            published = batches.publish_next(connection, job_id, self.connections.settings.window)
+        try:
+            send_transforms(self.connections.app, job_id, published)
+        except (KombuError, OSError) as error:
+            # The ledger has accepted the batches; the reconciler sends their messages once the broker is back.
+            _log.warning("publishing failed", job=job_id, batches=len(published), error=str(error))
+        return state
+
+
+def _is_modest(connections: Connections, connection: Connection, job_id: str) -> bool:
+    """Whether what vanished is a share of the collection that needs no yes; else it is recorded as refused."""
+    gone, total = documents.vanished_count(connection, job_id)
+    share = connections.settings.mass_delete_share
+    if gone <= _MASS_DELETE_FLOOR or gone <= share * total:
+        return True
+    message = (
+        f"{gone} of {total} documents vanished from the source, more than the allowed share of {share:.0%}: none was "
+        "deleted; if this is meant, ingest again with --allow-mass-delete"
+    )
+    jobs.refuse(connection, job_id, [Failure("*", "delete", "MassDelete", message)])
+    return False
+
+
+@contextmanager
+def _signs_of_life(connections: Connections, job_id: str) -> Iterator[None]:
+    """Beat for the job while its source is read: a slow source is not a dead client."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(connections.settings.heartbeat):
+            try:
+                with begin(connections.engine) as connection:
+                    jobs.beat(connection, job_id)
+            except DocmillError as error:
+                _log.warning("heartbeat failed", job=job_id, error=str(error))
+
+    thread = threading.Thread(target=beat, name="docmill-signs-of-life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

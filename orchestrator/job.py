@@ -1,0 +1,130 @@
+"""Job: one ingestion, seen from outside. All it knows it reads from the ledger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from orchestrator.contracts.messages import job_channel
+from orchestrator.contracts.report import TERMINAL_JOB_STATES, JobState, Report
+
+if TYPE_CHECKING:
+    from orchestrator.connections import Connections
+    from orchestrator.ledger.failures import FailureRow
+    from orchestrator.ledger.jobs import Progress
+
+__all__ = ["Job"]
+
+# Waiters are told by pub/sub; they look by themselves this often, in case the word got lost. Seconds.
+_LOOK_EVERY = 1.0
+
+
+class Job:
+    """One ingestion. Made by `IngestionPipeline.enqueue`, or by id for one enqueued elsewhere."""
+
+    def __init__(self, connections: Connections, job_id: str) -> None:
+        self.id = job_id
+        self._connections = connections
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r})"
+
+    @property
+    def report(self) -> Report:
+        """What the job has done so far; final once its state is.
+
+        Raises:
+            JobNotFound: the ledger does not know it.
+        """
+        from orchestrator.ledger import jobs
+        from orchestrator.ledger.engine import begin
+
+        with begin(self._connections.engine) as connection:
+            return jobs.report(connection, self.id)
+
+    @property
+    def progress(self) -> Progress:
+        """How far the job is, batch by batch."""
+        from orchestrator.ledger import jobs
+        from orchestrator.ledger.engine import begin
+
+        with begin(self._connections.engine) as connection:
+            return jobs.progress(connection, self.id)
+
+    @property
+    def state(self) -> JobState:
+        """Where the job stands."""
+        from orchestrator.ledger import jobs
+        from orchestrator.ledger.engine import begin
+
+        with begin(self._connections.engine) as connection:
+            return jobs.get(connection, self.id).state
+
+    def failures(self, limit: int = 1000, offset: int = 0) -> list[FailureRow]:
+        """Documents that were refused, each with stage and reason."""
+        from orchestrator.ledger.engine import begin
+        from orchestrator.ledger.failures import failures_of
+
+        with begin(self._connections.engine) as connection:
+            return failures_of(connection, self.id, limit=limit, offset=offset)
+
+    def wait(self, timeout: float | None = None, on_progress: Callable[[Progress], None] | None = None) -> Report:
+        """Wait until the job ends.
+
+        Args:
+            timeout: seconds to wait at most; None waits for ever.
+            on_progress: called when something has changed, and about once a second.
+
+        Raises:
+            TimeoutError: the job has not ended in time; it goes on.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._news() as next_news:
+            while True:
+                if on_progress is not None:
+                    on_progress(self.progress)
+                state = self.state
+                if state in TERMINAL_JOB_STATES:
+                    return self.report
+                patience = _LOOK_EVERY if deadline is None else min(_LOOK_EVERY, deadline - time.monotonic())
+                if patience <= 0:
+                    raise TimeoutError(f"job {self.id} is {state} after {timeout} s; it goes on, wait again")
+                next_news(patience)
+
+    def cancel(self) -> JobState:
+        """Ask the job to stop. What is committed stays; nothing more is. Asking again changes nothing."""
+        from orchestrator.dispatch import close
+        from orchestrator.ledger import jobs
+        from orchestrator.ledger.engine import begin
+
+        with begin(self._connections.engine) as connection:
+            jobs.cancel(connection, self.id)
+        close(self._connections, self.id)
+        return self.state
+
+    @contextmanager
+    def _news(self) -> Iterator[Callable[[float], None]]:
+        """A function that waits for news of the job, for so many seconds at most."""
+        from redis.exceptions import RedisError
+
+        subscription = self._connections.redis.pubsub(ignore_subscribe_messages=True)
+
+        def next_news(seconds: float) -> None:
+            try:
+                if not subscription.subscribed:
+                    subscription.subscribe(job_channel(self.id))
+                subscription.get_message(timeout=seconds)
+            except RedisError:
+                time.sleep(seconds)  # the ledger answers all the same
+
+        try:
+            # Subscribed before the first look: news between the look and the wait is not lost.
+            try:
+                subscription.subscribe(job_channel(self.id))
+            except RedisError:
+                pass
+            yield next_news
+        finally:
+            subscription.close()

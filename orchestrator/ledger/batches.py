@@ -1,0 +1,278 @@
+"""Batches and their leases: published, leased, transformed, committed; or retried, halved, failed.
+
+pending ─► waiting ─► running ─► transformed ─► committed
+              ▲          ├─► retrying ─┘ (after a delay, again)
+              └──────────┤ lease or result lost
+                         └─► halved | failed          any open state ─► cancelled
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, and_, bindparam, case, exists, func, insert, or_, select, update
+
+from orchestrator.contracts.report import BatchState, JobState
+from orchestrator.ledger.clock import now
+from orchestrator.ledger.tables import batches, jobs
+
+__all__ = [
+    "OPEN_STATES",
+    "BatchOutcome",
+    "Lease",
+    "NewBatch",
+    "add",
+    "any_on_the_way",
+    "commit",
+    "heartbeat",
+    "lease",
+    "lock_transformed",
+    "mark_transformed",
+    "publish_next",
+    "put_back",
+    "settle",
+]
+
+OPEN_STATES = (
+    BatchState.PENDING,
+    BatchState.WAITING,
+    BatchState.RUNNING,
+    BatchState.RETRYING,
+    BatchState.TRANSFORMED,
+)
+_IN_WINDOW = (BatchState.WAITING, BatchState.RUNNING, BatchState.RETRYING, BatchState.TRANSFORMED)
+
+
+class NewBatch(NamedTuple):
+    """A batch to be added: its compressed payload, and what it holds."""
+
+    payload: bytes
+    documents: int
+    weight: int
+
+
+class Published(NamedTuple):
+    """A batch whose message is to be sent."""
+
+    number: int
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run a batch. `attempt` is the fencing token: only the latest attempt's result counts."""
+
+    job_id: str
+    number: int
+    owner: str
+    attempt: int
+    strikes: int
+    retries: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOutcome:
+    """What a commit writes into a batch row."""
+
+    number: int
+    documents_new: int = 0
+    documents_changed: int = 0
+    documents_failed: int = 0
+    documents_duplicate: int = 0
+    nodes_upserted: int = 0
+    nodes_removed: int = 0
+
+    def with_removed(self, nodes: int) -> "BatchOutcome":
+        """The same, with so many stale nodes removed."""
+        return replace(self, nodes_removed=nodes)
+
+
+def add(connection: Connection, job_id: str, new: Sequence[NewBatch]) -> None:
+    """Add batches to a job under its next numbers; they wait as `pending`."""
+    if not new:
+        return
+    total = connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id)
+        .values(batches_total=jobs.c.batches_total + len(new))
+        .returning(jobs.c.batches_total)
+    ).scalar_one()
+    first = total - len(new)
+    connection.execute(
+        insert(batches),
+        [
+            {"job_id": job_id, "number": first + index, "state": BatchState.PENDING, **batch._asdict()}
+            for index, batch in enumerate(new)
+        ],
+    )
+
+
+def publish_next(connection: Connection, job_id: str, window: int) -> list[Published]:
+    """Mark pending batches as waiting, until `window` are unfinished; the caller sends their messages after commit."""
+    unfinished = connection.execute(
+        select(func.count()).where(batches.c.job_id == job_id, batches.c.state.in_(_IN_WINDOW))
+    ).scalar_one()
+    if unfinished >= window:
+        return []
+    chosen = (
+        select(batches.c.number)
+        .where(batches.c.job_id == job_id, batches.c.state == BatchState.PENDING)
+        .order_by(batches.c.number)
+        .limit(window - unfinished)
+        .with_for_update(skip_locked=True)
+    )
+    return _to_waiting(connection, and_(batches.c.job_id == job_id, batches.c.number.in_(chosen)))
+
+
+def _to_waiting(connection: Connection, condition: Any) -> list[Published]:
+    rows = connection.execute(
+        update(batches)
+        .where(condition)
+        .values(state=BatchState.WAITING, published_at=now(), owner=None)
+        .returning(batches.c.number, batches.c.documents)
+    )
+    return sorted(Published(*row) for row in rows)
+
+
+def lease(
+    connection: Connection, job_id: str, number: int, owner: str, *, stale_after: float, max_attempts: int
+) -> Lease | None:
+    """Take the right to run a batch; None if it is done, given up, cancelled, or another owner's heartbeat is fresh."""
+    abandoned = and_(batches.c.state == BatchState.RUNNING, batches.c.heartbeat_at < now(-stale_after))
+    takeable = or_(
+        batches.c.state.in_((BatchState.PENDING, BatchState.WAITING, BatchState.RETRYING)),
+        abandoned,
+    )
+    strikes = batches.c.strikes + case((abandoned, 1), else_=0)
+    alive = exists().where(jobs.c.id == job_id, jobs.c.state.in_((JobState.ENQUEUING, JobState.RUNNING)))
+    row = connection.execute(
+        update(batches)
+        .where(batches.c.job_id == job_id, batches.c.number == number, takeable, strikes < max_attempts, alive)
+        .values(
+            state=BatchState.RUNNING,
+            owner=owner,
+            attempt=batches.c.attempt + 1,
+            strikes=strikes,
+            heartbeat_at=now(),
+            started_at=now(),
+            reason=None,
+        )
+        .returning(batches.c.attempt, batches.c.strikes, batches.c.retries, batches.c.payload)
+    ).one_or_none()
+    return None if row is None else Lease(job_id, number, owner, *row)
+
+
+def heartbeat(connection: Connection, owner: str) -> int:
+    """Say that all leases of an owner are alive; returns how many it still holds."""
+    result: Any = connection.execute(
+        update(batches)
+        .where(batches.c.owner == owner, batches.c.state == BatchState.RUNNING)
+        .values(heartbeat_at=now())
+    )
+    return int(result.rowcount)
+
+
+def _held(held: Lease) -> Any:
+    return and_(
+        batches.c.job_id == held.job_id,
+        batches.c.number == held.number,
+        batches.c.state == BatchState.RUNNING,
+        batches.c.attempt == held.attempt,
+    )
+
+
+def mark_transformed(connection: Connection, held: Lease, paid: Mapping[str, int]) -> bool:
+    """The lease's nodes lie in Redis; add what was paid. False if the lease was lost: the result must not count."""
+    result: Any = connection.execute(
+        update(batches).where(_held(held)).values(state=BatchState.TRANSFORMED, transformed_at=now(), **_added(paid))
+    )
+    return bool(result.rowcount)
+
+
+def _added(paid: Mapping[str, int]) -> dict[str, Any]:
+    return {name: batches.c[name] + amount for name, amount in paid.items()}
+
+
+def settle(
+    connection: Connection,
+    held: Lease,
+    state: BatchState,
+    reason: str,
+    *,
+    retry_in: float = 0.0,
+    paid: Mapping[str, int] | None = None,
+) -> bool:
+    """End a lease without a result: retried after `retry_in` seconds, halved or failed. False if it was lost."""
+    values: dict[str, Any] = {"state": state, "reason": reason, "owner": None}
+    if state is BatchState.RETRYING:
+        values |= {"retry_at": now(retry_in), "retries": batches.c.retries + 1}
+    else:
+        values |= {"payload": None, "finished_at": now()}
+    if state is BatchState.FAILED:
+        values["documents_failed"] = batches.c.documents
+    result: Any = connection.execute(update(batches).where(_held(held)).values(**values, **_added(paid or {})))
+    return bool(result.rowcount)
+
+
+def put_back(connection: Connection, job_id: str, numbers: Sequence[int], reason: str) -> list[Published]:
+    """Transformed batches whose nodes are lost go back to be run again, without a strike."""
+    found = _to_waiting(
+        connection,
+        and_(
+            batches.c.job_id == job_id,
+            batches.c.number.in_(numbers),
+            batches.c.state == BatchState.TRANSFORMED,
+        ),
+    )
+    connection.execute(
+        update(batches)
+        .where(batches.c.job_id == job_id, batches.c.number.in_([batch.number for batch in found]))
+        .values(reason=reason)
+    )
+    return found
+
+
+def lock_transformed(connection: Connection, job_id: str, numbers: Sequence[int]) -> dict[int, int]:
+    """Lock the batches that wait for this commit: {number: attempt whose nodes count}; none if the job was cancelled."""
+    alive = exists().where(jobs.c.id == job_id, jobs.c.state.in_((JobState.ENQUEUING, JobState.RUNNING)))
+    rows = connection.execute(
+        select(batches.c.number, batches.c.attempt)
+        .where(
+            batches.c.job_id == job_id,
+            batches.c.number.in_(numbers),
+            batches.c.state == BatchState.TRANSFORMED,
+            alive,
+        )
+        .order_by(batches.c.number)
+        .with_for_update(of=batches)
+    )
+    return {number: attempt for number, attempt in rows}
+
+
+def commit(connection: Connection, job_id: str, outcomes: Sequence[BatchOutcome]) -> None:
+    """The last write of the flow: the batches are committed, their counts stand, their payloads go."""
+    counted = [name for name in BatchOutcome.__dataclass_fields__ if name != "number"]
+    connection.execute(
+        update(batches)
+        .where(batches.c.job_id == job_id, batches.c.number == bindparam("of_number"))
+        .values(
+            state=BatchState.COMMITTED,
+            payload=None,
+            owner=None,
+            finished_at=now(),
+            **{name: bindparam(f"of_{name}") for name in counted},
+        ),
+        [
+            {"of_number": outcome.number, **{f"of_{name}": getattr(outcome, name) for name in counted}}
+            for outcome in outcomes
+        ],
+    )
+
+
+def any_on_the_way(connection: Connection, job_id: str) -> bool:
+    """Whether a batch of the job waits for a worker, or runs."""
+    found = exists().where(
+        batches.c.job_id == job_id, batches.c.state.in_((BatchState.WAITING, BatchState.RUNNING))
+    )
+    return bool(connection.execute(select(found)).scalar())

@@ -1,0 +1,188 @@
+"""What the ledger knows of documents: asked per slice, written by commits in order of enqueuing."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, select, update
+
+from orchestrator.ledger.clock import now
+from orchestrator.ledger.statements import insert_into
+from orchestrator.ledger.tables import documents, jobs, listings
+
+__all__ = [
+    "DocumentRow",
+    "KnownDocument",
+    "claim",
+    "delete_documents",
+    "guard_version",
+    "known",
+    "known_bodies",
+    "refresh_stamps",
+    "release_aliases",
+    "vanished",
+    "vanished_count",
+    "version_of",
+]
+
+
+class KnownDocument(NamedTuple):
+    """What the last commit wrote about a document."""
+
+    id: str
+    content_hash: str
+    fingerprint: str
+    size: int | None
+    mtime_ns: int | None
+    alias_of: str | None
+    version: int
+
+
+class DocumentRow(NamedTuple):
+    """A row to be written by a commit; the fields are the columns of the same names."""
+
+    id: str
+    content_hash: str
+    body_hash: str
+    size: int | None
+    mtime_ns: int | None
+    alias_of: str | None
+    node_count: int
+    version: int
+
+
+def version_of(job_number: int, sequence: int) -> int:
+    """The place of a document in the order of all enqueuing: the job's number, then the place in the job."""
+    return (job_number << 32) | sequence
+
+
+def known(connection: Connection, collection: str, ids: Sequence[str]) -> dict[str, KnownDocument]:
+    """What is known of these ids, by id. One query."""
+    columns = [documents.c[name] for name in KnownDocument._fields]
+    rows = connection.execute(select(*columns).where(documents.c.collection == collection, documents.c.id.in_(ids)))
+    return {row[0]: KnownDocument(*row) for row in rows}
+
+
+def known_bodies(
+    connection: Connection, collection: str, fingerprint: str, body_hashes: Iterable[str]
+) -> dict[str, str]:
+    """{body hash: id} of documents that have nodes of this fingerprint. One query."""
+    rows = connection.execute(
+        select(documents.c.body_hash, func.min(documents.c.id))
+        .where(
+            documents.c.collection == collection,
+            documents.c.body_hash.in_(list(body_hashes)),
+            documents.c.fingerprint == fingerprint,
+            documents.c.alias_of.is_(None),
+        )
+        .group_by(documents.c.body_hash)
+    )
+    return {body: id for body, id in rows}
+
+
+def refresh_stamps(
+    connection: Connection, collection: str, stamps: Sequence[tuple[str, int | None, int | None]]
+) -> None:
+    """Remember (id, size, mtime_ns) of files that were read and found unchanged. One executemany."""
+    if stamps:
+        connection.execute(
+            update(documents)
+            .where(documents.c.collection == collection, documents.c.id == bindparam("of_id"))
+            .values(size=bindparam("of_size"), mtime_ns=bindparam("of_mtime")),
+            [{"of_id": id, "of_size": size, "of_mtime": mtime} for id, size, mtime in stamps],
+        )
+
+
+def guard_version(connection: Connection, collection: str, versions: Sequence[tuple[str, int]]) -> None:
+    """Raise the version of unchanged (id, version), so that an older job still at work cannot overwrite them."""
+    if versions:
+        connection.execute(
+            update(documents)
+            .where(
+                documents.c.collection == collection,
+                documents.c.id == bindparam("of_id"),
+                documents.c.version < bindparam("of_version"),
+            )
+            .values(version=bindparam("of_version")),
+            [{"of_id": id, "of_version": version} for id, version in versions],
+        )
+
+
+def claim(
+    connection: Connection, collection: str, fingerprint: str, job_id: str, rows: Iterable[DocumentRow]
+) -> set[str]:
+    """Write the rows, except where a document enqueued later is there already; return the ids written.
+
+    The rows stay locked until the transaction ends, so no other commit can write nodes of the same documents
+    meanwhile; sorted, so that two commits cannot wait for each other.
+    """
+    values = [
+        {"collection": collection, "fingerprint": fingerprint, "job_id": job_id, **row._asdict()}
+        for row in sorted(rows)
+    ]
+    if not values:
+        return set()
+    insert = insert_into(connection, documents)
+    written = {name: insert.excluded[name] for name in (*DocumentRow._fields[1:], "fingerprint", "job_id")}
+    statement = insert.on_conflict_do_update(
+        index_elements=[documents.c.collection, documents.c.id],
+        set_={**written, "updated_at": now()},
+        where=documents.c.version <= insert.excluded.version,
+    ).returning(documents.c.id)
+    return set(connection.execute(statement, values).scalars())
+
+
+def vanished_condition(job_id: str) -> ColumnElement[bool]:
+    """Documents of the job's collection and scope that the source did not list, and that no later job wrote."""
+    listed = exists().where(listings.c.job_id == job_id, listings.c.document_id == documents.c.id)
+    return and_(
+        jobs.c.id == job_id,
+        documents.c.collection == jobs.c.collection,
+        func.substr(documents.c.id, 1, func.length(jobs.c.scope)) == jobs.c.scope,
+        # `<< 32` written as arithmetic, which both databases share
+        documents.c.version < (jobs.c.number + 1) * (1 << 32),
+        ~listed,
+    )
+
+
+def vanished_count(connection: Connection, job_id: str) -> tuple[int, int]:
+    """(documents that vanished, documents in the job's collection and scope)."""
+    gone = connection.execute(
+        select(func.count()).select_from(documents).where(vanished_condition(job_id))
+    ).scalar_one()
+    total = connection.execute(
+        select(func.count())
+        .select_from(documents.join(jobs, documents.c.collection == jobs.c.collection))
+        .where(jobs.c.id == job_id, func.substr(documents.c.id, 1, func.length(jobs.c.scope)) == jobs.c.scope)
+    ).scalar_one()
+    return gone, total
+
+
+def vanished(connection: Connection, job_id: str, limit: int) -> list[str]:
+    """Ids of documents that vanished, `limit` at most."""
+    return list(
+        connection.execute(
+            select(documents.c.id).where(vanished_condition(job_id)).order_by(documents.c.id).limit(limit)
+        ).scalars()
+    )
+
+
+def release_aliases(connection: Connection, collection: str, ids: Iterable[str]) -> None:
+    """Forget aliases of documents that now say something else: they are new again at the next ingestion."""
+    owner = documents.alias("owner")
+    says_otherwise = exists().where(
+        owner.c.collection == collection, owner.c.id == documents.c.alias_of, owner.c.body_hash != documents.c.body_hash
+    )
+    connection.execute(
+        delete(documents).where(
+            documents.c.collection == collection, documents.c.alias_of.in_(list(ids)), says_otherwise
+        )
+    )
+
+
+def delete_documents(connection: Connection, collection: str, ids: Sequence[str]) -> int:
+    """Forget documents, and the aliases that pointed at them: those are new again at the next ingestion."""
+    rows: Any = connection.execute(
+        delete(documents).where(documents.c.collection == collection, documents.c.id.in_(ids))
+    )
+    connection.execute(delete(documents).where(documents.c.collection == collection, documents.c.alias_of.in_(ids)))
+    return int(rows.rowcount)

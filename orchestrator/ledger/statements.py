@@ -1,0 +1,17 @@
+"""Statements that Postgres and SQLite spell in two ways."""
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+__all__ = ["insert_into", "advisory_lock"]
+
+
+def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """INSERT with ON CONFLICT, in the connection's dialect; both dialects share its methods."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def advisory_lock(connection: Connection, name: str) -> None:
+    """Hold a named lock until the transaction ends. SQLite has one writer at a time, and needs none."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(%s))", (name,))

@@ -1,0 +1,137 @@
+"""Runtime: the services of this process. With addresses set, those; with none, the embedded stack and its workers."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict
+from types import TracebackType
+from typing import Self
+
+from orchestrator.connections import Connections
+from orchestrator.settings import Settings
+
+__all__ = ["Runtime", "default_workers", "process_runtime", "worker_command", "worker_environment"]
+
+_process_runtimes: dict[Settings, Runtime] = {}
+
+
+def default_workers() -> int:
+    """Worker processes that suit this machine: one a core that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def worker_command(concurrency: int) -> list[str]:
+    """The command that runs one worker with so many processes."""
+    return [sys.executable, "-m", "workers", "--concurrency", str(concurrency)]
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """The variables that point a worker at the same services as these settings."""
+    values = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    values["home"] = str(settings.home)
+    return {
+        f"DOCMILL_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
+        for name, value in values.items()
+    }
+
+
+class Runtime:
+    """What a process talks to, for as long as it needs it. A context manager.
+
+    Args:
+        settings: where the services are.
+        workers: worker processes to run here as well. None: none where addresses are set or `docmill up` has its
+            own, else one a core.
+    """
+
+    def __init__(self, settings: Settings, *, workers: int | None = 0) -> None:
+        self.settings = settings
+        self._workers = workers
+        self._opened = ExitStack()
+        self._connections: Connections | None = None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def connections(self) -> Connections:
+        """The open connections."""
+        if self._connections is None:
+            self.open()
+        assert self._connections is not None  # noqa: S101 - open() sets it or raises
+        return self._connections
+
+    def open(self) -> None:
+        """Connect; start what is embedded, with its schema brought up to date. Twice is once.
+
+        Raises:
+            ConfigurationError, ServiceUnreachable: as the parts do.
+        """
+        if self._connections is not None:
+            return
+        with ExitStack() as opening:
+            is_embedded = self.settings.is_embedded
+            if is_embedded:
+                self._start_embedded(opening)
+            connections = Connections(self.settings)
+            opening.callback(connections.close)
+            if is_embedded:
+                from orchestrator.ledger.migrate import upgrade
+
+                upgrade(connections.engine)
+            workers = self._workers_needed(is_embedded)
+            if workers:
+                self._start_workers(opening, workers)
+            self._connections = connections
+            self._opened = opening.pop_all()
+
+    def _start_embedded(self, opening: ExitStack) -> None:
+        from orchestrator.embedded import EmbeddedStack
+
+        stack = EmbeddedStack(self.settings.home)
+        self.settings = self.settings.model_copy(update=asdict(stack.start()))
+        opening.callback(stack.stop)
+
+    def _workers_needed(self, is_embedded: bool) -> int:
+        if self._workers is not None or not is_embedded:
+            return self._workers or 0
+        from orchestrator.embedded import daemon_pid
+
+        return 0 if daemon_pid(self.settings.home) is not None else default_workers()
+
+    def _start_workers(self, opening: ExitStack, count: int) -> None:
+        from orchestrator.embedded import Supervisor
+
+        supervisor = Supervisor(
+            worker_command(count),
+            environment=worker_environment(self.settings),
+            count=1,
+            log_dir=self.settings.home / "logs",
+        )
+        supervisor.start()
+        opening.callback(supervisor.stop)
+
+    def close(self) -> None:
+        """Let go of everything, in the opposite order; embedded servers that nobody else uses are stopped."""
+        self._connections = None
+        self._opened.close()
+
+
+def process_runtime(settings: Settings) -> Runtime:
+    """The runtime that this process shares among its pipelines; closed when the process ends."""
+    if settings not in _process_runtimes:
+        runtime = Runtime(settings, workers=None)
+        runtime.open()
+        atexit.register(runtime.close)
+        _process_runtimes[settings] = runtime
+    return _process_runtimes[settings]

@@ -1,0 +1,133 @@
+"""Settings: one typed object, read from `DOCMILL_…` variables when asked for, never at import."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from orchestrator.contracts.errors import ConfigurationError
+
+__all__ = ["Settings", "load_settings"]
+
+
+def _default_home() -> Path:
+    """Where the embedded stack keeps its data.
+
+    Root's goes to /var/lib: Postgres runs there as another user, who must be able to walk to it.
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/docmill")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "docmill"
+
+
+class Settings(BaseSettings):
+    """Where the services are, and the defaults of a pipeline. Every field is `DOCMILL_<FIELD>` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="DOCMILL_", frozen=True, extra="forbid")
+
+    # Addresses. With none of them set, the embedded stack is started and fills them in.
+    database_url: str | None = Field(default=None, description="ledger: postgresql+psycopg://… or sqlite:///…")
+    broker_url: str | None = Field(default=None, description="Celery broker: redis://… or amqp://…")
+    result_url: str | None = Field(default=None, description="Redis for results; the broker's if it is a Redis")
+    cache_url: str | None = Field(default=None, description="Redis for the ingestion cache (LRU); else the results'")
+    home: Path = Field(default_factory=_default_home, description="data of the embedded stack")
+
+    # Defaults of a pipeline.
+    embedder: str = "wordllama"
+    chunk_size: int = Field(default=1024, ge=1, description="tokens a node at most")
+    chunk_overlap: int = Field(default=200, ge=0, description="tokens that neighbouring nodes may share")
+    vector_store: str = "pgvector"
+    sqlite_vectors: Path | None = Field(default=None, description="file of the sqlite vector store; default in home")
+    models_path: Path | None = Field(default=None, description="folder of ONNX models, one folder a model")
+    modules: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="modules that register transformations of your own, separated by commas"
+    )
+
+    # Bounds.
+    slice_documents: int = Field(default=1000, ge=1, description="documents per dedupe query")
+    batch_bytes: int = Field(default=512 * 1024, ge=1, description="bytes of documents in a batch, about")
+    max_document_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="larger documents are refused")
+    window: int = Field(default=32, ge=2, description="published and unfinished batches of one job at most")
+    segment_batches: int = Field(default=8, ge=1, description="batches gathered into one commit at most")
+    segment_bytes: int = Field(default=16 * 1024 * 1024, ge=1, description="bytes of nodes gathered into one commit")
+    mass_delete_share: float = Field(default=0.5, ge=0, le=1, description="share of a collection a job may delete")
+    hnsw_rows: int = Field(default=20_000, ge=0, description="nodes from which a collection gets an HNSW index")
+
+    # Time, in seconds.
+    heartbeat: float = Field(default=3.0, gt=0, description="between two heartbeats of a running batch")
+    stale_after: float = Field(default=15.0, gt=0, description="a lease without a heartbeat for so long is dead")
+    reconcile_every: float = Field(default=3.0, gt=0, description="between two looks for what has stalled")
+    max_attempts: int = Field(default=3, ge=1, description="runs of a batch before it is halved or given up")
+    max_retries: int = Field(default=10, ge=1, description="tries of a batch whose trouble may pass, with backoff")
+    time_limit: float = Field(default=420.0, gt=0, description="a batch that runs longer is killed")
+    connect_timeout: float = Field(default=5.0, gt=0, description="for a service to answer")
+
+    @field_validator("modules", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.chunk_overlap >= self.chunk_size:
+            raise ValueError(f"chunk_overlap {self.chunk_overlap} must be smaller than chunk_size {self.chunk_size}")
+        if self.segment_batches > self.window // 2:
+            raise ValueError(
+                f"segment_batches {self.segment_batches} must be at most half of window {self.window}, "
+                "or a window could fill with batches that wait for a commit"
+            )
+        if self.stale_after < 3 * self.heartbeat:
+            raise ValueError(f"stale_after {self.stale_after} must be at least 3 heartbeats of {self.heartbeat} s")
+        given = {"database_url": self.database_url, "broker_url": self.broker_url}
+        missing = [name for name, value in given.items() if value is None]
+        if len(missing) == 1:
+            raise ValueError(
+                f"DOCMILL_{missing[0].upper()} is not set: give both DOCMILL_DATABASE_URL and DOCMILL_BROKER_URL, "
+                "or neither to use the embedded stack"
+            )
+        if self.broker_url and not self.broker_url.startswith("redis") and self.result_url is None:
+            raise ValueError("DOCMILL_RESULT_URL must name a Redis when DOCMILL_BROKER_URL does not")
+        return self
+
+    @property
+    def is_embedded(self) -> bool:
+        """No address is set: the embedded stack is to be used."""
+        return self.database_url is None
+
+    @property
+    def ledger_url(self) -> str:
+        """The ledger's address, with the driver that is installed."""
+        url = self.database_url or ""
+        for scheme in ("postgres://", "postgresql://"):
+            if url.startswith(scheme):
+                return "postgresql+psycopg://" + url.removeprefix(scheme)
+        return url
+
+    @property
+    def results_redis_url(self) -> str:
+        """The Redis that holds the results of running jobs."""
+        return self.result_url or self.broker_url or ""
+
+    @property
+    def cache_redis_url(self) -> str:
+        """The Redis that holds the ingestion cache."""
+        return self.cache_url or self.results_redis_url
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings from the environment, with overrides.
+
+    Raises:
+        ConfigurationError: a value is out of range; the message names the variable, the value and what is allowed.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            place = ".".join(str(part) for part in problem["loc"])
+            name = f"DOCMILL_{place.upper()}={problem['input']!r}: " if place else ""
+            problems.append(name + problem["msg"].removeprefix("Value error, "))
+        raise ConfigurationError("; ".join(problems)) from error

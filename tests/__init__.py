@@ -1,0 +1,1 @@
+"""A package, so that tests of every kind can import `tests.services`."""

@@ -1,0 +1,178 @@
+"""The chain: runs a pipeline's transformations over a batch, through the cache.
+
+Steps over documents are asked for per document, so one edited document is one document's work. Embeddings are asked
+for per node text, so an edited paragraph is that paragraph's work. A bad document costs itself alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from orchestrator.contracts.errors import ConfigurationError, DocumentError, TransientError
+from orchestrator.contracts.hashing import digest
+from orchestrator.contracts.nodes import Node
+from orchestrator.contracts.payload import BatchDocument
+from orchestrator.contracts.spec import PipelineSpec
+from orchestrator.ledger.failures import Failure
+from workers.cache import IngestionCache
+from workers.embedders import Embedder, get_embedder
+from workers.tokens.tokenizer import get_tokenizer
+from workers.transformations.contract import Transformation, build_transformation
+from workers.transformations.embed import Embed
+
+__all__ = ["BatchResult", "Chain", "DocumentResult", "Usage"]
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a batch cost: tokens that were paid for, and look-ups in the cache."""
+
+    tokens_embedding: int = 0
+    tokens_prompt: int = 0
+    tokens_completion: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+
+    def as_counts(self) -> dict[str, int]:
+        """By the ledger's column names."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass(slots=True)
+class DocumentResult:
+    """What became of one document: its nodes, or the failure that refused it."""
+
+    document: BatchDocument
+    nodes: list[Node] = field(default_factory=list)
+    failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class BatchResult:
+    """What became of a batch. `model` and `dimension` say whose vectors the nodes carry."""
+
+    documents: list[DocumentResult]
+    model: str
+    dimension: int
+
+    @property
+    def node_count(self) -> int:
+        """Nodes of all its documents."""
+        return sum(len(result.nodes) for result in self.documents)
+
+
+class Chain:
+    """A pipeline's transformations, built once a process and run over many batches.
+
+    Raises:
+        UnknownName, ConfigurationError: the spec asks for what is not registered here.
+    """
+
+    def __init__(self, spec: PipelineSpec, cache: IngestionCache) -> None:
+        self.spec = spec
+        self.cache = cache
+        steps = [build_transformation(step) for step in spec.transformations]
+        last = steps.pop()
+        if not isinstance(last, Embed):
+            raise ConfigurationError(f"the last transformation is {last.name!r}; it must be 'embed'")
+        self.embed = last
+        self.steps = steps
+        # The fingerprint of everything up to and including each step: what a cached result depends on.
+        prefixes = [step.fingerprint for step in spec.transformations]
+        self.prefixes = [digest(*prefixes[: index + 1]) for index in range(len(steps))]
+
+    def run(self, documents: Sequence[BatchDocument], usage: Usage) -> BatchResult:
+        """Transform a batch; `usage` grows as things are paid for, and stands even if this raises.
+
+        Raises:
+            TransientError: a service did not answer; the batch is worth trying again.
+            Exception: the batch as a whole cannot be done; halve it.
+        """
+        results = [DocumentResult(document) for document in documents]
+        self._transform(results, usage)
+        embedder = get_embedder(self.embed.embedder)
+        self._embed(embedder, [node for result in results for node in result.nodes], usage)
+        return BatchResult(results, embedder.model, embedder.dimension)
+
+    def _transform(self, results: Sequence[DocumentResult], usage: Usage) -> None:
+        """Run the steps over documents, each document from its latest cached step on."""
+        cached = [index for index, step in enumerate(self.steps) if step.cacheable]
+        keys = {
+            (result.document.id, index): self.cache.step_key(self.prefixes[index], result.document.content_hash)
+            for result in results
+            for index in cached
+        }
+        known = self.cache.nodes(list(keys.values()))
+        made: dict[str, list[Node]] = {}
+        for result in results:
+            first, nodes = 0, None
+            for index in reversed(cached):
+                nodes = known.get(keys[result.document.id, index])
+                if nodes is not None:
+                    first = index + 1
+                    break
+            usage.cache_hits += sum(1 for index in cached if index < first)
+            for index, after in self._steps_from(first, nodes, result):
+                if index in cached:
+                    usage.cache_misses += 1
+                    made[keys[result.document.id, index]] = after
+        self.cache.put_nodes(made)
+
+    def _steps_from(
+        self, first: int, nodes: list[Node] | None, result: DocumentResult
+    ) -> Iterator[tuple[int, list[Node]]]:
+        """Run the steps of one document from `first` on; yields (step, its nodes), and fills in the result."""
+        result.nodes = [_whole(result.document)] if nodes is None else nodes
+        for index, step in enumerate(self.steps[first:], start=first):
+            try:
+                result.nodes = _checked(step, step(result.nodes))
+            except (TransientError, MemoryError):
+                raise
+            except Exception as error:  # noqa: BLE001 - a transformation is anybody's code; its document alone fails
+                stage = "parse" if step.name == "parse" else "transform"
+                result.failure = Failure.of(result.document.id, error, stage=stage, transformation=step.name)
+                result.nodes = []
+                return
+            yield index, list(result.nodes)
+
+    def _embed(self, embedder: Embedder, nodes: Sequence[Node], usage: Usage) -> None:
+        """Give every node its vector, paying only for texts that nobody has embedded yet."""
+        keys = [self.cache.embedding_key(embedder.model, node.text) for node in nodes]
+        unique = dict(zip(keys, nodes, strict=True))
+        vectors = self.cache.embeddings(list(unique), embedder.dimension)
+        missing = [(key, node) for key, node in unique.items() if key not in vectors]
+        usage.cache_hits += len(vectors)
+        usage.cache_misses += len(missing)
+        _count_tokens([node for _, node in missing])
+        pending = iter(missing)
+        while part := list(islice(pending, self.embed.batch_size)):
+            rows = embedder.embed([node.text for _, node in part])
+            fresh = {key: row for (key, _), row in zip(part, rows, strict=True)}
+            usage.tokens_embedding += sum(node.token_count for _, node in part)
+            self.cache.put_embeddings(fresh)  # at once: what is paid for is kept, whatever happens next
+            vectors |= fresh
+        for key, node in zip(keys, nodes, strict=True):
+            node.embedding = vectors[key]
+
+
+def _whole(document: BatchDocument) -> Node:
+    """A document as it enters the chain."""
+    metadata = dict(document.metadata)
+    if document.is_text:
+        return Node(text=document.content.decode("utf-8", "surrogatepass"), metadata=metadata)
+    return Node(text="", content=document.content, metadata=metadata)
+
+
+def _checked(step: Transformation, nodes: object) -> list[Node]:
+    if not isinstance(nodes, list) or not all(isinstance(node, Node) for node in nodes):
+        raise DocumentError("transform", f"transformation {step.name!r} returned {type(nodes).__name__}, not nodes")
+    return nodes
+
+
+def _count_tokens(nodes: Sequence[Node]) -> None:
+    """Count what no splitter has counted."""
+    uncounted = [node for node in nodes if not node.token_count]
+    for node, count in zip(uncounted, get_tokenizer().count_many([node.text for node in uncounted]), strict=True):
+        node.token_count = count

@@ -1,0 +1,175 @@
+"""Commit: nodes are upserted, stale ones removed, and the ledger written, for one segment of a job.
+
+Where the vectors live in the ledger's own Postgres, all of it is one transaction. Elsewhere the store is written
+first and the ledger last, so a crash in between repeats work and loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from orchestrator.contracts.errors import CollectionMismatch, PayloadError
+from orchestrator.contracts.messages import CommitMessage
+from orchestrator.contracts.spec import DocstoreStrategy
+from orchestrator.ledger import batches, documents, jobs
+from orchestrator.ledger.batches import BatchOutcome
+from orchestrator.ledger.documents import DocumentRow, version_of
+from orchestrator.ledger.engine import begin
+from orchestrator.ledger.failures import record
+from orchestrator.ledger.jobs import JobRow
+from workers.blob import decode_result
+from workers.chain import BatchResult, DocumentResult
+from workers.context import WorkerContext
+from workers.finish import finish
+from workers.vector_stores import Collection
+
+__all__ = ["commit"]
+
+_log = structlog.get_logger(__name__)
+
+
+def commit(context: WorkerContext, message: CommitMessage) -> dict[str, Any]:
+    """Commit the batches of a segment that still wait for it; returns a small summary.
+
+    Raises:
+        SQLAlchemyError, ServiceUnreachable: the ledger does not answer; the reconciler sends this commit again.
+    """
+    job = context.job(message.job)
+    with begin(context.engine) as connection:
+        attempts = batches.lock_transformed(connection, job.id, message.batches)
+    results = _fetch(context, job, attempts)
+    try:
+        with begin(context.engine) as connection:
+            outcomes, lost = _write(context, connection, job, attempts, results)
+    except CollectionMismatch as error:
+        with begin(context.engine) as connection:
+            jobs.abort(connection, job.id, error)
+        finish(context, job.id)
+        return {"aborted": str(error)}
+    context.aggregator.drop(job.id, {outcome.number: attempts[outcome.number] for outcome in outcomes})
+    context.publish(job.id, lost)
+    context.fill_window(job.id)
+    finish(context, job.id)
+    return {
+        "batches": len(outcomes),
+        "nodes": sum(outcome.nodes_upserted for outcome in outcomes),
+        "removed": sum(outcome.nodes_removed for outcome in outcomes),
+        "lost": len(lost),
+    }
+
+
+def _fetch(context: WorkerContext, job: JobRow, attempts: dict[int, int]) -> dict[int, BatchResult]:
+    """{batch number: result}, decoded outside of the transaction; a damaged blob is as good as a lost one."""
+    results = {}
+    for number, blob in context.aggregator.blobs(job.id, attempts).items():
+        try:
+            results[number] = decode_result(blob, job.collection)
+        except PayloadError as error:
+            _log.warning("result blob is damaged", job=job.id, batch=number, error=str(error))
+    return results
+
+
+def _write(
+    context: WorkerContext,
+    connection: Connection,
+    job: JobRow,
+    attempts: dict[int, int],
+    results: dict[int, BatchResult],
+) -> tuple[list[BatchOutcome], Sequence[batches.Published]]:
+    """The transaction: (what was committed, what must run again because its nodes are lost)."""
+    waiting = batches.lock_transformed(connection, job.id, list(attempts))
+    current = {
+        number: results[number] for number in waiting if number in results and waiting[number] == attempts[number]
+    }
+    gone = [number for number in waiting if number not in results]
+    lost = batches.put_back(connection, job.id, gone, "its nodes were lost from Redis") if gone else []
+    winners = _claim(connection, job, current)
+    removed = _store_nodes(context, connection, job, current, winners)
+    outcomes = [_outcome(number, result, winners) for number, result in current.items()]
+    if outcomes:
+        # Which batch a stale node belonged to is not known; the sum is what counts.
+        outcomes[0] = outcomes[0].with_removed(removed)
+    failures = [
+        document.failure for result in current.values() for document in result.documents if document.failure is not None
+    ]
+    record(connection, job.id, failures)
+    batches.commit(connection, job.id, outcomes)
+    return outcomes, lost
+
+
+@dataclass(frozen=True, slots=True)
+class _Winners:
+    """The documents of a segment that may be written: {id: sequence}."""
+
+    sequences: dict[str, int]
+
+    def has(self, result: DocumentResult) -> bool:
+        return result.failure is None and self.sequences.get(result.document.id) == result.document.sequence
+
+    def of(self, results: Iterable[BatchResult]) -> list[DocumentResult]:
+        return [document for result in results for document in result.documents if self.has(document)]
+
+
+def _claim(connection: Connection, job: JobRow, current: dict[int, BatchResult]) -> _Winners:
+    """Write the documents' rows; of one id the document enqueued last wins, in this segment and against others."""
+    latest: dict[str, DocumentResult] = {}
+    for result in current.values():
+        for document in result.documents:
+            id = document.document.id
+            if document.failure is None and (
+                id not in latest or latest[id].document.sequence < document.document.sequence
+            ):
+                latest[id] = document
+    rows = [_row(job, document) for document in latest.values()]
+    written = documents.claim(connection, job.collection, job.spec.fingerprint, job.id, rows)
+    if job.spec.strategy is DocstoreStrategy.DUPLICATES_ONLY:
+        documents.release_aliases(connection, job.collection, written)
+    return _Winners({id: latest[id].document.sequence for id in written})
+
+
+def _row(job: JobRow, result: DocumentResult) -> DocumentRow:
+    document = result.document
+    return DocumentRow(
+        id=document.id,
+        content_hash=document.content_hash,
+        body_hash=document.body_hash,
+        size=document.size,
+        mtime_ns=document.mtime_ns,
+        alias_of=None,
+        node_count=len(result.nodes),
+        version=version_of(job.number, document.sequence),
+    )
+
+
+def _store_nodes(
+    context: WorkerContext, connection: Connection, job: JobRow, current: dict[int, BatchResult], winners: _Winners
+) -> int:
+    """Upsert the winners' nodes, then remove what is stale of the same documents; returns how many were."""
+    written = winners.of(current.values())
+    if not written:
+        return 0
+    made_by = next(iter(current.values()))
+    store = context.store_of(job.spec)
+    store.open_collection(connection, Collection(job.collection, made_by.model, made_by.dimension))
+    store.upsert(connection, job.collection, [node for document in written for node in document.nodes])
+    keep = {document.document.id: [node.id for node in document.nodes] for document in written}
+    return store.remove_stale(connection, job.collection, keep)
+
+
+def _outcome(number: int, result: BatchResult, winners: _Winners) -> BatchOutcome:
+    written = winners.of([result])
+    failed = sum(1 for document in result.documents if document.failure is not None)
+    new = sum(1 for document in written if document.document.is_new)
+    return BatchOutcome(
+        number=number,
+        documents_new=new,
+        documents_changed=len(written) - new,
+        documents_failed=failed,
+        documents_duplicate=len(result.documents) - failed - len(written),
+        nodes_upserted=sum(len(document.nodes) for document in written),
+    )

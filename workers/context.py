@@ -1,0 +1,106 @@
+"""What one worker process holds on to: connections, the cache, and the chains it has built."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.contracts.addresses import redis_client_url
+from orchestrator.contracts.queues import send_transforms
+from orchestrator.contracts.spec import PipelineSpec
+from orchestrator.ledger import batches, jobs
+from orchestrator.ledger.engine import begin, create_ledger_engine
+from orchestrator.ledger.jobs import JobRow
+from orchestrator.settings import Settings
+from workers.aggregate import Aggregator
+from workers.cache import IngestionCache
+from workers.caches import RedisCache
+from workers.chain import Chain
+from workers.heartbeat import Heartbeat
+from workers.transformations.contract import load_modules
+from workers.vector_stores import VectorStore, open_vector_store
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+__all__ = ["WorkerContext"]
+
+_REMEMBERED_JOBS = 64
+
+
+class WorkerContext:
+    """Made once a process, after the fork; everything in it is opened at first use.
+
+    Raises:
+        ConfigurationError: a module of DOCMILL_MODULES cannot be imported.
+    """
+
+    def __init__(self, settings: Settings, app: Any) -> None:
+        self.settings = settings
+        self.app = app
+        # Names this process in leases; the random part keeps a reused process id from inheriting one.
+        self.owner = f"{socket.gethostname()[:60]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.job = lru_cache(_REMEMBERED_JOBS)(self._job)
+        self.chain = lru_cache(_REMEMBERED_JOBS)(self._chain)
+        self.store = lru_cache(_REMEMBERED_JOBS)(self._store)
+        load_modules(settings.modules)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The ledger's engine."""
+        return create_ledger_engine(self.settings.ledger_url, connect_timeout=self.settings.connect_timeout)
+
+    @cached_property
+    def heartbeat(self) -> Heartbeat:
+        """Beats for this process's leases."""
+        return Heartbeat(self.engine, self.owner, every=self.settings.heartbeat)
+
+    @cached_property
+    def aggregator(self) -> Aggregator:
+        """The results of running jobs."""
+        from redis import Redis
+
+        redis = Redis.from_url(
+            redis_client_url(self.settings.results_redis_url),
+            socket_connect_timeout=self.settings.connect_timeout,
+            socket_timeout=15,
+            health_check_interval=25,
+        )
+        return Aggregator(
+            redis, segment_batches=self.settings.segment_batches, segment_bytes=self.settings.segment_bytes
+        )
+
+    @cached_property
+    def cache(self) -> IngestionCache:
+        """The ingestion cache, shared by all workers."""
+        return IngestionCache(RedisCache(redis_client_url(self.settings.cache_redis_url)))
+
+    def _job(self, job_id: str) -> JobRow:
+        """The job as it was when first seen: number, collection and spec never change, state does."""
+        with begin(self.engine) as connection:
+            return jobs.get(connection, job_id)
+
+    def _chain(self, job_id: str) -> Chain:
+        return Chain(self.job(job_id).spec, self.cache)
+
+    def _store(self, name: str) -> VectorStore:
+        path = self.settings.sqlite_vectors or self.settings.home / "vectors.sqlite"
+        return open_vector_store(name, self.engine, path)
+
+    def store_of(self, spec: PipelineSpec) -> VectorStore:
+        """The vector store of a pipeline."""
+        return self.store(spec.vector_store)
+
+    def fill_window(self, job_id: str) -> None:
+        """Publish what fits into the job's window now."""
+        with begin(self.engine) as connection:
+            published = batches.publish_next(connection, job_id, self.settings.window)
+        self.publish(job_id, published)
+
+    def publish(self, job_id: str, published: Sequence[batches.Published]) -> None:
+        """Send the messages of batches that the ledger has marked as waiting."""
+        send_transforms(self.app, job_id, published)

@@ -1,0 +1,41 @@
+"""Finish: whoever ends the last batch finishes the job. Called by many, done by one."""
+
+from __future__ import annotations
+
+import structlog
+
+from orchestrator.contracts.queues import send_optimize
+from orchestrator.ledger import documents, jobs
+from orchestrator.ledger.engine import begin
+from orchestrator.ledger.jobs import Finish
+from workers.context import WorkerContext
+
+__all__ = ["finish"]
+
+_log = structlog.get_logger(__name__)
+_DELETED_AT_ONCE = 1000  # documents a transaction
+
+
+def finish(context: WorkerContext, job_id: str) -> Finish:
+    """Finish the job if nothing of it is open: remove what vanished, close it, and tell the waiters."""
+    outcome = _step(context, job_id)
+    while outcome is Finish.DELETE:
+        outcome = _step(context, job_id)
+    if outcome is Finish.DONE:
+        _log.info("job finished", job=job_id)
+        context.aggregator.forget(job_id)
+        send_optimize(context.app, job_id)
+    return outcome
+
+
+def _step(context: WorkerContext, job_id: str) -> Finish:
+    """Close the job, or remove one page of what vanished from its source; one transaction."""
+    with begin(context.engine) as connection:
+        outcome = jobs.finish(connection, job_id)
+        if outcome is Finish.DELETE:
+            job = context.job(job_id)
+            gone = documents.vanished(connection, job_id, _DELETED_AT_ONCE)
+            nodes = context.store_of(job.spec).remove_stale(connection, job.collection, {id: [] for id in gone})
+            deleted = documents.delete_documents(connection, job.collection, gone)
+            jobs.add_deleted(connection, job_id, documents=deleted, nodes=nodes)
+    return outcome

@@ -1,0 +1,70 @@
+"""Poison: a batch that fails as a whole is halved, until the document to blame stands alone in the failures table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from orchestrator.contracts.errors import PayloadError
+from orchestrator.contracts.payload import BatchDocument, decode_payload, encode_payload
+from orchestrator.contracts.report import BatchState
+from orchestrator.ledger import batches
+from orchestrator.ledger.batches import Lease, NewBatch
+from orchestrator.ledger.engine import begin
+from orchestrator.ledger.failures import Failure, record
+from workers.context import WorkerContext
+from workers.finish import finish
+from workers.gather import gather
+
+__all__ = ["give_up", "halve_or_give_up"]
+
+_log = structlog.get_logger(__name__)
+
+
+def halve_or_give_up(
+    context: WorkerContext, held: Lease, error: BaseException, paid: Mapping[str, int]
+) -> dict[str, Any]:
+    """Put two smaller batches in place of this one; or, if it holds one document, record why that one failed."""
+    try:
+        documents = decode_payload(held.payload)
+    except PayloadError:
+        documents = []
+    if len(documents) < 2:
+        return give_up(context, held, error, paid)
+    reason = f"{type(error).__name__}: {error}"
+    middle = len(documents) // 2
+    with begin(context.engine) as connection:
+        if batches.settle(connection, held, BatchState.HALVED, reason, paid=paid):
+            batches.add(connection, held.job_id, [_batch(documents[:middle]), _batch(documents[middle:])])
+    _log.info("batch halved", job=held.job_id, batch=held.number, documents=len(documents), reason=reason)
+    _go_on(context, held)
+    return {"halved": reason, "documents": len(documents)}
+
+
+def give_up(context: WorkerContext, held: Lease, error: BaseException, paid: Mapping[str, int]) -> dict[str, Any]:
+    """Record every document of the batch as failed."""
+    try:
+        names = [document.id for document in decode_payload(held.payload)]
+    except PayloadError:
+        names = [f"(batch {held.number}: its payload cannot be read)"]
+    attempts = held.strikes + held.retries + 1
+    found = [Failure.of(name, error, stage="transform") for name in names]
+    with begin(context.engine) as connection:
+        if batches.settle(connection, held, BatchState.FAILED, f"{type(error).__name__}: {error}", paid=paid):
+            record(connection, held.job_id, found, attempts=attempts)
+    _log.warning("documents failed", job=held.job_id, batch=held.number, documents=len(names), error=repr(error))
+    _go_on(context, held)
+    return {"failed": len(names), "reason": str(error)}
+
+
+def _batch(documents: list[BatchDocument]) -> NewBatch:
+    return NewBatch(encode_payload(documents), len(documents), sum(len(document.content) for document in documents))
+
+
+def _go_on(context: WorkerContext, held: Lease) -> None:
+    """The batch has ended without nodes: its place in the window is free, and the job may be done."""
+    gather(context, held)
+    context.fill_window(held.job_id)
+    finish(context, held.job_id)

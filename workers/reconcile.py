@@ -1,0 +1,126 @@
+"""Reconcile: look at the ledger for what has stalled, and move it. Run every few seconds, by one worker at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from orchestrator.contracts.errors import TerminalError
+from orchestrator.contracts.queues import TRANSFORM_QUEUE, send_commit
+from orchestrator.contracts.report import JobState
+from orchestrator.ledger import jobs, stalled
+from orchestrator.ledger.engine import begin
+from workers.context import WorkerContext
+from workers.finish import finish
+from workers.poison import halve_or_give_up
+
+__all__ = ["reconcile"]
+
+_log = structlog.get_logger(__name__)
+_LOCK_KEY = "docmill:reconciling"
+_LOCK_SECONDS = 60
+# A message not taken for so long was lost, if its queue is empty; or else, after so much longer, all the same.
+_LOST_AFTER_SECONDS = 10.0
+_SURELY_LOST_AFTER_SECONDS = 300.0
+_FORGOTTEN_AFTER_SECONDS = 8.0  # a commit is sent within milliseconds of the last transform of its segment
+
+
+class WorkerLost(TerminalError):
+    """The process that ran the batch died, each time it was tried."""
+
+
+def reconcile(context: WorkerContext) -> dict[str, Any]:
+    """Set moving whatever has stalled; returns how much of what. Nothing here is needed while nothing breaks."""
+    redis = context.aggregator.redis
+    if not redis.set(_LOCK_KEY, context.owner, nx=True, ex=_LOCK_SECONDS):
+        return {"skipped": "another worker is at it"}
+    try:
+        looks: dict[str, Callable[[WorkerContext], int]] = {
+            "abandoned": _abandoned,
+            "exhausted": _exhausted,
+            "messages": _lost_messages,
+            "commits": _forgotten_commits,
+            "clients": _vanished_clients,
+            "jobs": _open_jobs,
+        }
+        moved = {name: count for name, look in looks.items() if (count := look(context))}
+    finally:
+        redis.delete(_LOCK_KEY)
+    if moved:
+        _log.info("reconciled", **moved)
+    return moved
+
+
+def _abandoned(context: WorkerContext) -> int:
+    """Batches whose worker is dead, and those whose retry is due."""
+    settings = context.settings
+    with begin(context.engine) as connection:
+        found = stalled.abandoned(connection, stale_after=settings.stale_after, max_attempts=settings.max_attempts)
+    for job_id, published in found.items():
+        context.publish(job_id, published)
+    return sum(map(len, found.values()))
+
+
+def _exhausted(context: WorkerContext) -> int:
+    """Batches that killed their worker as often as is allowed."""
+    settings = context.settings
+    with begin(context.engine) as connection:
+        leases = stalled.exhausted(
+            connection, context.owner, stale_after=settings.stale_after, max_attempts=settings.max_attempts
+        )
+    for held in leases:
+        error = WorkerLost(f"its worker process died {settings.max_attempts} times while running it")
+        halve_or_give_up(context, held, error, {})
+    return len(leases)
+
+
+def _lost_messages(context: WorkerContext) -> int:
+    """Batches that wait for a message nobody will ever take."""
+    with context.app.connection_for_read() as connection:
+        queued = connection.default_channel.queue_declare(TRANSFORM_QUEUE, passive=True).message_count
+    older_than = _SURELY_LOST_AFTER_SECONDS if queued else _LOST_AFTER_SECONDS
+    with begin(context.engine) as ledger:
+        found = stalled.lost_messages(ledger, older_than=older_than)
+    for job_id, published in found.items():
+        context.publish(job_id, published)
+    return sum(map(len, found.values()))
+
+
+def _forgotten_commits(context: WorkerContext) -> int:
+    """Batches whose nodes wait for a commit that nobody sent, or that got lost."""
+    with begin(context.engine) as connection:
+        found = stalled.forgotten_commits(connection, older_than=_FORGOTTEN_AFTER_SECONDS)
+    size = context.settings.segment_batches
+    for job_id, numbers in found.items():
+        for start in range(0, len(numbers), size):
+            send_commit(context.app, job_id, numbers[start : start + size])
+    return sum(map(len, found.values()))
+
+
+def _vanished_clients(context: WorkerContext) -> int:
+    """Jobs whose source will not be read to its end."""
+    with begin(context.engine) as connection:
+        found = stalled.vanished_clients(connection, stale_after=2 * context.settings.stale_after)
+        for job_id in found:
+            jobs.fail(connection, job_id, "the client vanished while it read the source; ingest again to complete it")
+    return len(found)
+
+
+def _open_jobs(context: WorkerContext) -> int:
+    """Jobs with room in their window, and jobs with nothing left to do."""
+    with begin(context.engine) as connection:
+        found = stalled.open_jobs(connection)
+    finished = 0
+    for job_id, state, has_open in found:
+        if state is JobState.CANCELLING:
+            with begin(context.engine) as connection:
+                jobs.cancel_batches(connection, job_id)
+            has_open = False
+        if has_open:
+            context.fill_window(job_id)
+        elif state is not JobState.ENQUEUING:
+            finish(context, job_id)
+            finished += 1
+    return finished

@@ -1,0 +1,56 @@
+"""The Celery tasks: decode, call, encode. What they do is in the files they call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.contracts.messages import (
+    COMMIT,
+    FINISH,
+    OPTIMIZE,
+    RECONCILE,
+    TRANSFORM,
+    CommitMessage,
+    FinishMessage,
+    OptimizeMessage,
+    TransformMessage,
+)
+from workers.app import app, context
+from workers.commit import commit
+from workers.finish import finish
+from workers.optimize import optimize
+from workers.reconcile import reconcile
+from workers.transform import transform
+
+__all__ = ["commit_task", "finish_task", "optimize_task", "reconcile_task", "transform_task"]
+
+
+# Results are kept for an hour to be looked at in Flower; no code reads them.
+@app.task(name=TRANSFORM, ignore_result=False)
+def transform_task(**arguments: Any) -> dict[str, Any]:
+    """Run one batch."""
+    return transform(context(), TransformMessage.model_validate(arguments))
+
+
+@app.task(name=COMMIT, ignore_result=False)
+def commit_task(**arguments: Any) -> dict[str, Any]:
+    """Commit one segment."""
+    return commit(context(), CommitMessage.model_validate(arguments))
+
+
+@app.task(name=FINISH)
+def finish_task(**arguments: Any) -> str:
+    """Finish a job that has nothing left to do."""
+    return finish(context(), FinishMessage.model_validate(arguments).job)
+
+
+@app.task(name=OPTIMIZE, time_limit=None)  # an index over millions of nodes takes as long as it takes
+def optimize_task(**arguments: Any) -> str:
+    """Index a collection that has grown."""
+    return optimize(context(), OptimizeMessage.model_validate(arguments).job)
+
+
+@app.task(name=RECONCILE, send_events=False)  # every few seconds: not worth a line in Flower
+def reconcile_task() -> dict[str, Any]:
+    """Look for what has stalled."""
+    return reconcile(context())

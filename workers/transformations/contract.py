@@ -1,0 +1,125 @@
+"""The port of a transformation: nodes of one document in, nodes out; known by a registered name and version."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from orchestrator.contracts.errors import ConfigurationError, UnknownName
+from orchestrator.contracts.nodes import Node
+from orchestrator.contracts.spec import TransformationSpec
+
+__all__ = ["ENTRY_POINT_GROUP", "Transformation", "build_transformation", "load_modules", "transformation"]
+
+ENTRY_POINT_GROUP = "docmill.transformations"
+
+TransformationClass = TypeVar("TransformationClass", bound="type[Transformation]")
+_registered: dict[str, type[Transformation]] = {}
+
+
+class Transformation(BaseModel, ABC):
+    """A step of a pipeline. Its fields are its parameters; constructing one imports nothing heavy.
+
+    Attributes:
+        name, version: set by the decorator `transformation`. Raise the version when the output changes: documents
+            made by the old one are then ingested again.
+        tuning: names of the fields that change the speed and never the output; they stay out of the fingerprint.
+        cacheable: False where computing is cheaper than asking the cache.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    tuning: ClassVar[frozenset[str]] = frozenset()
+    cacheable: ClassVar[bool] = True
+
+    @abstractmethod
+    def __call__(self, nodes: list[Node]) -> list[Node]:
+        """Transform the nodes of ONE document. May change and return the nodes it was handed.
+
+        Raises:
+            DocumentError: this document cannot be transformed; the rest of the batch goes on.
+        """
+
+    def spec(self) -> TransformationSpec:
+        """This step as plain data."""
+        fields = self.model_dump(mode="json")
+        return TransformationSpec(
+            name=self.name,
+            version=self.version,
+            parameters={key: value for key, value in fields.items() if key not in self.tuning},
+            tuning={key: value for key, value in fields.items() if key in self.tuning},
+        )
+
+
+def transformation(name: str, version: int) -> Callable[[TransformationClass], TransformationClass]:
+    """Register a Transformation class under a name, so that a spec can speak of it.
+
+    Raises:
+        ConfigurationError: another class has that name.
+    """
+
+    def register(cls: TransformationClass) -> TransformationClass:
+        known = _registered.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ConfigurationError(f"transformation {name!r} is registered twice: {known!r} and {cls!r}")
+        cls.name, cls.version = name, version
+        _registered[name] = cls
+        return cls
+
+    return register
+
+
+def load_modules(modules: tuple[str, ...]) -> None:
+    """Import modules that register transformations.
+
+    Raises:
+        ConfigurationError: a module cannot be imported.
+    """
+    for module in modules:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise ConfigurationError(f"DOCMILL_MODULES names {module!r}, which cannot be imported: {error}") from error
+
+
+def transformation_class(name: str) -> type[Transformation]:
+    """The class registered under a name, loaded from its entry point if need be.
+
+    Raises:
+        UnknownName: nobody registered it; the error lists who did.
+    """
+    if name not in _registered:
+        available = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+        if name not in available:
+            raise UnknownName("transformation", name, _registered.keys() | available.keys())
+        available[name].load()
+    return _registered[name]
+
+
+def build_transformation(spec: TransformationSpec) -> Transformation:
+    """The transformation that a spec describes.
+
+    Raises:
+        UnknownName: the name is not registered here.
+        ConfigurationError: the version here is another, or a parameter is wrong.
+    """
+    cls = transformation_class(spec.name)
+    if cls.version != spec.version:
+        raise ConfigurationError(
+            f"transformation {spec.name!r} is version {cls.version} here, but the pipeline asks for {spec.version}: "
+            "client and workers run different releases"
+        )
+    fields: dict[str, Any] = {**spec.parameters, **spec.tuning}
+    try:
+        return cls(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"transformation {spec.name!r}, {place}={first['input']!r}: {first['msg']}") from error

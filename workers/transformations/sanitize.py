@@ -1,0 +1,34 @@
+"""Characters that no database and no wire takes: NUL and surrogates become U+FFFD, and are counted."""
+
+import re
+from typing import Any
+
+__all__ = ["sanitize", "sanitize_metadata"]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+REPLACEMENT = "\ufffd"
+
+
+def sanitize(text: str) -> tuple[str, int]:
+    """The text without NULs and surrogates, and how many were replaced. Pairs become the character they encode."""
+    replaced = text.count("\x00")
+    if replaced:
+        text = text.replace("\x00", REPLACEMENT)
+    if not text.isascii() and _SURROGATE.search(text):
+        known = text.count(REPLACEMENT)
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        replaced += text.count(REPLACEMENT) - known
+    return text, replaced
+
+
+def sanitize_metadata(value: Any) -> tuple[Any, int]:
+    """The same for every string in a JSON value, keys included."""
+    if isinstance(value, str):
+        return sanitize(value)
+    if isinstance(value, list | tuple):
+        items = [sanitize_metadata(item) for item in value]
+        return [item for item, _ in items], sum(count for _, count in items)
+    if isinstance(value, dict):
+        pairs = [(sanitize_metadata(key), sanitize_metadata(item)) for key, item in value.items()]
+        return {key: item for (key, _), (item, _) in pairs}, sum(first + second for (_, first), (_, second) in pairs)
+    return value, 0
