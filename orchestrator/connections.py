@@ -68,11 +68,19 @@ class Connections:
             ServiceUnreachable: one of them does not answer; names its address.
             ConfigurationError: the ledger's schema is not at the level of this release.
         """
-        from kombu.exceptions import OperationalError
-
         from orchestrator.ledger.migrate import require_current
 
         require_current(self.engine)
+        self.check_broker()
+
+    def check_broker(self) -> None:
+        """Connect to the broker.
+
+        Raises:
+            ServiceUnreachable: it does not answer; names its address.
+        """
+        from kombu.exceptions import OperationalError
+
         try:
             with self.app.connection_for_write() as connection:
                 connection.ensure_connection(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from orchestrator.contracts.messages import job_channel
@@ -109,7 +109,7 @@ class Job:
         """A function that waits for news of the job, for so many seconds at most."""
         from redis.exceptions import RedisError
 
-        subscription = self._connections.redis.pubsub(ignore_subscribe_messages=True)
+        subscription = self._connections.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
 
         def next_news(seconds: float) -> None:
             try:
@@ -121,10 +121,8 @@ class Job:
 
         try:
             # Subscribed before the first look: news between the look and the wait is not lost.
-            try:
+            with suppress(RedisError):
                 subscription.subscribe(job_channel(self.id))
-            except RedisError:
-                pass
             yield next_news
         finally:
             subscription.close()

@@ -61,7 +61,7 @@ class IngestionPipeline:
                 name=name,
                 collection=collection or _collection_name(name),
                 transformations=tuple(_specs(transformations, self.settings)),
-                vector_store=vector_store,  # type: ignore[arg-type]
+                vector_store=vector_store,
                 strategy=_strategy(docstore_strategy),
             )
         except ValidationError as error:

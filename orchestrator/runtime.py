@@ -46,11 +46,13 @@ class Runtime:
         settings: where the services are.
         workers: worker processes to run here as well. None: none where addresses are set or `docmill up` has its
             own, else one a core.
+        log_to_file: the workers' output goes to <home>/logs, rather than to this process's own.
     """
 
-    def __init__(self, settings: Settings, *, workers: int | None = 0) -> None:
+    def __init__(self, settings: Settings, *, workers: int | None = 0, log_to_file: bool = True) -> None:
         self.settings = settings
         self._workers = workers
+        self._log_to_file = log_to_file
         self._opened = ExitStack()
         self._connections: Connections | None = None
 
@@ -116,7 +118,7 @@ class Runtime:
             worker_command(count),
             environment=worker_environment(self.settings),
             count=1,
-            log_dir=self.settings.home / "logs",
+            log_dir=self.settings.home / "logs" if self._log_to_file else None,
         )
         supervisor.start()
         opening.callback(supervisor.stop)

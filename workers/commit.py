@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from orchestrator.contracts.errors import CollectionMismatch, PayloadError
 from orchestrator.contracts.messages import CommitMessage
+from orchestrator.contracts.queues import send_transforms
 from orchestrator.contracts.spec import DocstoreStrategy
 from orchestrator.ledger import batches, documents, jobs
 from orchestrator.ledger.batches import BatchOutcome
@@ -52,7 +53,7 @@ def commit(context: WorkerContext, message: CommitMessage) -> dict[str, Any]:
         finish(context, job.id)
         return {"aborted": str(error)}
     context.aggregator.drop(job.id, {outcome.number: attempts[outcome.number] for outcome in outcomes})
-    context.publish(job.id, lost)
+    send_transforms(context.app, job.id, lost)
     context.fill_window(job.id)
     finish(context, job.id)
     return {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -99,8 +98,4 @@ class WorkerContext:
         """Publish what fits into the job's window now."""
         with begin(self.engine) as connection:
             published = batches.publish_next(connection, job_id, self.settings.window)
-        self.publish(job_id, published)
-
-    def publish(self, job_id: str, published: Sequence[batches.Published]) -> None:
-        """Send the messages of batches that the ledger has marked as waiting."""
         send_transforms(self.app, job_id, published)

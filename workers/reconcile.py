@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator.contracts.errors import TerminalError
-from orchestrator.contracts.queues import TRANSFORM_QUEUE, send_commit
+from orchestrator.contracts.errors import DocmillError, TerminalError
+from orchestrator.contracts.queues import TRANSFORM_QUEUE, send_commit, send_transforms
 from orchestrator.contracts.report import JobState
 from orchestrator.ledger import jobs, stalled
 from orchestrator.ledger.engine import begin
@@ -45,12 +48,30 @@ def reconcile(context: WorkerContext) -> dict[str, Any]:
             "clients": _vanished_clients,
             "jobs": _open_jobs,
         }
-        moved = {name: count for name, look in looks.items() if (count := look(context))}
+        moved = {name: count for name, look in looks.items() if (count := _safely(name, look, context))}
     finally:
         redis.delete(_LOCK_KEY)
     if moved:
         _log.info("reconciled", **moved)
     return moved
+
+
+def _safely(name: str, look: Callable[[WorkerContext], int], context: WorkerContext) -> int:
+    """Look; what keeps one look from working must not keep the others from it."""
+    try:
+        return look(context)
+    except (DocmillError, SQLAlchemyError, RedisError, KombuError, OSError) as error:
+        _log.warning("reconciling failed", look=name, error=repr(error))
+        return 0
+
+
+def _queued(context: WorkerContext) -> int:
+    """Messages in the queue of transforms that no worker has taken."""
+    with context.app.connection_for_read() as connection:
+        try:
+            return int(connection.default_channel.queue_declare(TRANSFORM_QUEUE, passive=True).message_count)
+        except connection.channel_errors:
+            return 0  # an empty Redis list does not exist
 
 
 def _abandoned(context: WorkerContext) -> int:
@@ -59,7 +80,7 @@ def _abandoned(context: WorkerContext) -> int:
     with begin(context.engine) as connection:
         found = stalled.abandoned(connection, stale_after=settings.stale_after, max_attempts=settings.max_attempts)
     for job_id, published in found.items():
-        context.publish(job_id, published)
+        send_transforms(context.app, job_id, published)
     return sum(map(len, found.values()))
 
 
@@ -78,13 +99,11 @@ def _exhausted(context: WorkerContext) -> int:
 
 def _lost_messages(context: WorkerContext) -> int:
     """Batches that wait for a message nobody will ever take."""
-    with context.app.connection_for_read() as connection:
-        queued = connection.default_channel.queue_declare(TRANSFORM_QUEUE, passive=True).message_count
-    older_than = _SURELY_LOST_AFTER_SECONDS if queued else _LOST_AFTER_SECONDS
+    older_than = _SURELY_LOST_AFTER_SECONDS if _queued(context) else _LOST_AFTER_SECONDS
     with begin(context.engine) as ledger:
         found = stalled.lost_messages(ledger, older_than=older_than)
     for job_id, published in found.items():
-        context.publish(job_id, published)
+        send_transforms(context.app, job_id, published)
     return sum(map(len, found.values()))
 
 

@@ -9,6 +9,7 @@ DocmillError
     │   └── CollectionMismatch  vectors of another model or dimension
     ├── DocumentError           one document is bad; the rest of the job goes on
     ├── PayloadError            bytes that are not what their header says, or too many
+    ├── CollectionNotFound      no collection of that name in the vector store
     ├── EmptySource             nothing to ingest
     └── JobNotFound             no job of that id in the ledger
 """
@@ -17,6 +18,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "CollectionMismatch",
+    "CollectionNotFound",
     "ConfigurationError",
     "DocmillError",
     "DocumentError",
@@ -87,6 +89,13 @@ class DocumentError(TerminalError):
 
 class PayloadError(TerminalError):
     """Stored bytes are damaged, of an unknown version, or larger than allowed."""
+
+
+class CollectionNotFound(TerminalError):
+    """The vector store has no collection of that name."""
+
+    def __init__(self, collection: str) -> None:
+        super().__init__(f"there is no collection {collection!r}: `docmill ingest --collection {collection}` makes one")
 
 
 class EmptySource(TerminalError):

@@ -91,8 +91,6 @@ def celery_config(
         "worker_prefetch_multiplier": 1,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
-        "worker_soft_shutdown_timeout": 30,
-        "worker_enable_soft_shutdown_on_idle": False,
         "enable_utc": True,
     }
 

@@ -88,7 +88,7 @@ class PostgresServer:
         except (OSError, ValueError, IndexError):
             return None
         # Numbers are used again, most of all in containers: the one on file may be anybody by now.
-        return pid if is_alive(pid) and str(self.data) in command_line(pid) else None
+        return pid if is_alive(pid) and f"-D {self.data}" in command_line(pid) else None
 
     def is_ready(self) -> bool:
         """Whether the server takes connections."""

@@ -234,7 +234,7 @@ def put_back(connection: Connection, job_id: str, numbers: Sequence[int], reason
 
 
 def lock_transformed(connection: Connection, job_id: str, numbers: Sequence[int]) -> dict[int, int]:
-    """Lock the batches that wait for this commit: {number: attempt whose nodes count}; none if the job was cancelled."""
+    """Lock the batches that wait for this commit: {number: attempt that counts}; none if the job was cancelled."""
     alive = exists().where(jobs.c.id == job_id, jobs.c.state.in_((JobState.ENQUEUING, JobState.RUNNING)))
     rows = connection.execute(
         select(batches.c.number, batches.c.attempt)
@@ -247,7 +247,7 @@ def lock_transformed(connection: Connection, job_id: str, numbers: Sequence[int]
         .order_by(batches.c.number)
         .with_for_update(of=batches)
     )
-    return {number: attempt for number, attempt in rows}
+    return dict(rows.tuples().all())
 
 
 def commit(connection: Connection, job_id: str, outcomes: Sequence[BatchOutcome]) -> None:
@@ -272,7 +272,5 @@ def commit(connection: Connection, job_id: str, outcomes: Sequence[BatchOutcome]
 
 def any_on_the_way(connection: Connection, job_id: str) -> bool:
     """Whether a batch of the job waits for a worker, or runs."""
-    found = exists().where(
-        batches.c.job_id == job_id, batches.c.state.in_((BatchState.WAITING, BatchState.RUNNING))
-    )
+    found = exists().where(batches.c.job_id == job_id, batches.c.state.in_((BatchState.WAITING, BatchState.RUNNING)))
     return bool(connection.execute(select(found)).scalar())

@@ -76,7 +76,7 @@ def known_bodies(
         )
         .group_by(documents.c.body_hash)
     )
-    return {body: id for body, id in rows}
+    return dict(rows.tuples().all())
 
 
 def refresh_stamps(

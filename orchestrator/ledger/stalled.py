@@ -53,7 +53,7 @@ def abandoned(connection: Connection, *, stale_after: float, max_attempts: int) 
 
 
 def exhausted(connection: Connection, owner: str, *, stale_after: float, max_attempts: int) -> list[Lease]:
-    """Batches that died or failed `max_attempts` times, leased to the reconciler, which halves them or gives them up."""
+    """Batches that died or failed `max_attempts` times, leased to the reconciler: it halves them or gives them up."""
     condition = or_(
         and_(
             batches.c.state == BatchState.RUNNING,

@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
-__all__ = ["insert_into", "advisory_lock"]
+__all__ = ["advisory_lock", "insert_into"]
 
 
 def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:

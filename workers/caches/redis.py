@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import structlog
 
-from orchestrator.contracts.addresses import redis_client_url
+from orchestrator.contracts.addresses import redacted, redis_client_url
 from orchestrator.contracts.errors import ServiceUnreachable
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class RedisCache:
             for keys in _chunks(self._client.scan_iter(match=pattern, count=_CHUNK_KEYS)):
                 self._client.unlink(*keys)
         except self._tolerated as error:
-            raise ServiceUnreachable("cache", self._address, str(error)) from error
+            raise ServiceUnreachable("cache", redacted(self._url), str(error)) from error
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -123,10 +123,6 @@ class RedisCache:
             exceptions.ReadOnlyError,
         )
 
-    @property
-    def _address(self) -> str:
-        return re.sub(r"//[^@/]*@", "//", self._url)
-
     def _is_paused(self) -> bool:
         return self._clock() < self._paused_until
 
@@ -135,7 +131,7 @@ class RedisCache:
         self._paused_until = now + _PAUSE_SECONDS
         if now >= self._silent_until:
             self._silent_until = now + _LOG_SECONDS
-            _log.warning("cache does not answer; working without it", address=self._address, reason=str(error))
+            _log.warning("cache does not answer; working without it", address=redacted(self._url), reason=str(error))
 
 
 def _chunks(items: Iterable[_Item]) -> Iterable[list[_Item]]:

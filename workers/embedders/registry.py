@@ -7,7 +7,7 @@ from orchestrator.contracts.errors import ConfigurationError, UnknownName
 from orchestrator.settings import load_settings
 from workers.embedders.contract import Embedder
 
-__all__ = ["get_embedder"]
+__all__ = ["embedder_name", "get_embedder"]
 
 _KNOWN = ("hashed", "hashed/<dimension>", "onnx/<folder of the model>", "wordllama")
 _MAX_HASHED_DIMENSION = 16_000  # what pgvector can store
@@ -32,6 +32,12 @@ def get_embedder(name: str, models_path: Path | None = None) -> Embedder:
         if key not in _embedders:
             _embedders[key] = _build(name, models_path)
         return _embedders[key]
+
+
+def embedder_name(model: str) -> str:
+    """The name by which `get_embedder` makes a model: the inverse of an embedder's `model`."""
+    kind = model.partition("/")[0]
+    return kind if kind == "wordllama" else model.partition("@")[0]
 
 
 def _build(name: str, models_path: Path | None) -> Embedder:

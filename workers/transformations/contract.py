@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, TypeVar
@@ -14,7 +14,15 @@ from orchestrator.contracts.errors import ConfigurationError, UnknownName
 from orchestrator.contracts.nodes import Node
 from orchestrator.contracts.spec import TransformationSpec
 
-__all__ = ["ENTRY_POINT_GROUP", "Transformation", "build_transformation", "load_modules", "transformation"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Transformation",
+    "build",
+    "build_transformation",
+    "load_modules",
+    "transformation",
+    "transformation_class",
+]
 
 ENTRY_POINT_GROUP = "docmill.transformations"
 
@@ -116,10 +124,18 @@ def build_transformation(spec: TransformationSpec) -> Transformation:
             f"transformation {spec.name!r} is version {cls.version} here, but the pipeline asks for {spec.version}: "
             "client and workers run different releases"
         )
-    fields: dict[str, Any] = {**spec.parameters, **spec.tuning}
+    return build(cls, {**spec.parameters, **spec.tuning})
+
+
+def build(cls: type[Transformation], fields: Mapping[str, Any]) -> Transformation:
+    """A transformation of this class with these fields.
+
+    Raises:
+        ConfigurationError: a field is unknown or missing, or its value is not allowed.
+    """
     try:
-        return cls(**fields)
+        return cls.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"transformation {spec.name!r}, {place}={first['input']!r}: {first['msg']}") from error
+        raise ConfigurationError(f"transformation {cls.name!r}, {place}={first['input']!r}: {first['msg']}") from error

@@ -10,7 +10,7 @@ from orchestrator.contracts.errors import DocumentError
 
 __all__ = ["docx_text"]
 
-_MAX_XML_BYTES = 256 * 1024 * 1024  # a ZIP bomb stops here; the text of a thousand pages is some 20 MB of XML
+_MAX_XML_BYTES = 128 * 1024 * 1024  # a ZIP bomb stops here; the text of a thousand pages is some 20 MB of XML
 _CHUNK_BYTES = 1024 * 1024
 _BODY = re.compile(r"word/document\d*\.xml")
 

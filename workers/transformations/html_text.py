@@ -17,7 +17,8 @@ _PARAGRAPH, _LINE, _CELL, _NEWLINE, _SPACE, _TAB = "\ufdd0", "\ufdd1", "\ufdd2",
 _PRESERVE = str.maketrans({"\n": _NEWLINE, " ": _SPACE, "\t": _TAB})
 _RESTORE = str.maketrans({_NEWLINE: "\n", _SPACE: " ", _TAB: "\t", _CELL: "\t"})
 _ANY_MARK = re.compile("[\ufdd0-\ufdd5]")
-_COLLAPSE = re.compile(r"[ \t\n\r\f]+")  # not the no-break space
+_WHITE = "\t\n\r\f"  # what HTML takes for a space; the no-break space is none
+_SPACES = re.compile(" {2,}")
 _BORDER = re.compile(f" ?[{_PARAGRAPH}{_LINE}{_CELL}][ {_PARAGRAPH}{_LINE}{_CELL}]*")
 
 
@@ -39,8 +40,11 @@ def html_text(html: str) -> tuple[str, str | None]:
     for node in tree.css(_CELLS):
         node.insert_after(_CELL)
     body = tree.body
-    text = _COLLAPSE.sub(" ", body.text()) if body else ""
-    return _BORDER.sub(_border, text).translate(_RESTORE).strip("\n\t "), title or None
+    text = body.text() if body else ""
+    for character in _WHITE:
+        text = text.replace(character, " ")
+    text = _BORDER.sub(_border, _SPACES.sub(" ", text))
+    return text.translate(_RESTORE).strip("\n\t "), title or None
 
 
 def _border(match: re.Match[str]) -> str:

@@ -143,8 +143,9 @@ class PgVectorStore:
         try:
             copy_rows(driver, _STAGED, nodes, matrix)
         except OperationalError as error:
+            connection.invalidate(error)  # SQLAlchemy did not see it break, and would fail again rolling back
             address = self._engine.url.render_as_string(hide_password=True)
-            raise ServiceUnreachable("vector store", address, str(error)) from error
+            raise ServiceUnreachable("vector store", address, str(error).strip()) from error
         connection.execute(text(_UPSERT.format(table=table)))
         connection.execute(text(f"DROP TABLE {_STAGED}"))  # the same transaction may upsert again
 
@@ -214,18 +215,15 @@ class PgVectorStore:
         if held is None or held.dimension > _MAX_INDEXED_DIMENSION:
             return False
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.detach()  # closed afterwards, and with it end its lock and its settings
-            name, table = _quote(collection, "~hnsw"), _quote(collection)
-            lock = select(func.pg_try_advisory_lock(func.hashtextextended(name, _MAKING_LOCK)))
-            if not connection.execute(lock).scalar_one() or not _lacks_index(connection, collection, min_rows):
+            connection.detach()  # closed at the end, and its settings with it; and its lock, should this fail
+            lock = func.hashtextextended(_quote(collection, "~hnsw"), _MAKING_LOCK)
+            if not connection.execute(select(func.pg_try_advisory_lock(lock))).scalar_one():
                 return False
-            connection.execute(text(f"SET maintenance_work_mem = '{_BUILD_MEMORY}'"))
-            connection.execute(text("SET statement_timeout = 0"))
-            connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {name}"))
-            connection.execute(
-                text(f"CREATE INDEX CONCURRENTLY {name} ON {table} USING hnsw (embedding vector_cosine_ops)")
-            )
-        return True
+            is_due = _lacks_index(connection, collection, min_rows)
+            if is_due:
+                _build_index(connection, collection)
+            connection.execute(select(func.pg_advisory_unlock(lock)))
+        return is_due
 
     def close(self) -> None:
         """Nothing to let go of: the engine is the ledger's."""
@@ -314,3 +312,14 @@ def _lacks_index(connection: Connection, collection: str, min_rows: int) -> bool
         return False
     counted = text(f"SELECT count(*) FROM (SELECT 1 FROM {_quote(collection)} LIMIT :rows) AS first")  # noqa: S608 - quoted
     return bool(connection.execute(counted, {"rows": min_rows}).scalar_one() >= min_rows)
+
+
+def _build_index(connection: Connection, collection: str) -> None:
+    name, table = _quote(collection, "~hnsw"), _quote(collection)
+    for statement in (
+        f"SET maintenance_work_mem = '{_BUILD_MEMORY}'",
+        "SET statement_timeout = 0",
+        f"DROP INDEX CONCURRENTLY IF EXISTS {name}",
+        f"CREATE INDEX CONCURRENTLY {name} ON {table} USING hnsw (embedding vector_cosine_ops)",
+    ):
+        connection.execute(text(statement))

@@ -1,0 +1,98 @@
+"""The checks of `docmill doctor`: each says what it found, and how to mend what is wrong."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kombu.exceptions import OperationalError
+from redis import Redis
+from redis.exceptions import RedisError
+
+from orchestrator.connections import Connections
+from orchestrator.contracts.addresses import redacted, redis_client_url
+from orchestrator.contracts.errors import DocmillError
+from orchestrator.contracts.queues import QUEUES
+from orchestrator.ledger.migrate import require_current
+
+__all__ = ["Finding", "checkup"]
+
+_PATIENCE_SECONDS = 2.0  # for workers to answer
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    name: str
+    ok: bool
+    message: str
+
+
+def checkup(connections: Connections) -> list[Finding]:
+    """Run every check; one that fails does not keep the others from running."""
+    checks: dict[str, Callable[[Connections], str]] = {
+        "database": _database,
+        "broker": _broker,
+        "results": _results,
+        "cache": _cache,
+        "tokenizer": _tokenizer,
+        "workers": _workers,
+    }
+    findings = []
+    for name, check in checks.items():
+        try:
+            findings.append(Finding(name, True, check(connections)))
+        except (DocmillError, RedisError, OperationalError, OSError) as error:
+            findings.append(Finding(name, False, str(error)))
+    return findings
+
+
+def _database(connections: Connections) -> str:
+    require_current(connections.engine)
+    return f"{connections.engine.url.render_as_string(hide_password=True)}, schema is current"
+
+
+def _broker(connections: Connections) -> str:
+    connections.check_broker()
+    return redacted(connections.settings.broker_url or "")
+
+
+def _results(connections: Connections) -> str:
+    return _redis(connections.settings.results_redis_url, allowed=("noeviction",))
+
+
+def _cache(connections: Connections) -> str:
+    return _redis(connections.settings.cache_redis_url, allowed=None)
+
+
+def _redis(url: str, *, allowed: tuple[str, ...] | None) -> str:
+    """Ping a Redis, and look at what it does when its memory is full."""
+    client: Any = Redis.from_url(redis_client_url(url), socket_connect_timeout=5, socket_timeout=5)
+    try:
+        policy = client.info("memory").get("maxmemory_policy", "unknown")
+    finally:
+        client.close()
+    if allowed and policy not in allowed:
+        raise DocmillError(
+            f"{redacted(url)} evicts by {policy!r}: running jobs would lose results and repeat work; "
+            "set maxmemory-policy noeviction"
+        )
+    return f"{redacted(url)}, maxmemory-policy {policy}"
+
+
+def _tokenizer(connections: Connections) -> str:
+    from workers.tokens.tokenizer import get_tokenizer
+
+    return f"cl100k_base counts {get_tokenizer().count('nothing lost, nothing doubled')} tokens offline"
+
+
+def _workers(connections: Connections) -> str:
+    inspect = connections.app.control.inspect(timeout=_PATIENCE_SECONDS)
+    answering: dict[str, Any] = inspect.active_queues() or {}
+    if not answering:
+        raise DocmillError("no worker answers: run `docmill worker`, here or on another machine")
+    served = {queue["name"] for queues in answering.values() for queue in queues}
+    missing = [queue for queue in QUEUES if queue not in served]
+    if missing:
+        raise DocmillError(f"no worker takes from {', '.join(missing)}: run `docmill worker`")
+    return f"{len(answering)} answering: {', '.join(sorted(answering))}"

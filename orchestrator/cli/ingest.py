@@ -1,0 +1,104 @@
+"""`docmill ingest`: files in; split, embedded, deduplicated nodes out."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.cli.options import DEFAULT_COLLECTION, AsJson
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    app.command()(ingest)
+
+
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders or files.", show_default=False)],
+    collection: Annotated[
+        str | None, typer.Option("--collection", "-c", help="Nodes that are searched together.  [default: documents]")
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="upserts, duplicates_only or upserts_and_delete.  [default: upserts]", show_default=False),
+    ] = None,
+    chunk_size: Annotated[int | None, typer.Option(help="Tokens a node at most.", show_default=False)] = None,
+    chunk_overlap: Annotated[
+        int | None, typer.Option(help="Tokens that neighbouring nodes share.", show_default=False)
+    ] = None,
+    embedder: Annotated[
+        str | None, typer.Option(help="wordllama, or onnx/FOLDER below DOCMILL_MODELS_PATH.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Worker processes to run for this command.  [embedded: one a core]"),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the job's end, or leave it to workers.")] = (
+        True
+    ),
+    pipeline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A pipeline in TOML.", show_default=False)
+    ] = None,
+    allow_mass_delete: Annotated[
+        bool, typer.Option("--allow-mass-delete", help="Let most of a collection vanish with its files.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ingest files; unchanged ones cost nothing."""
+    from orchestrator.cli.progress import shown_progress
+    from orchestrator.cli.show import print_json, print_report, report_object
+    from orchestrator.contracts.report import JobState
+    from orchestrator.pipeline import IngestionPipeline
+    from orchestrator.reader import FileReader
+    from orchestrator.runtime import Runtime
+    from orchestrator.settings import load_settings
+
+    given = {"chunk_size": chunk_size, "chunk_overlap": chunk_overlap, "embedder": embedder}
+    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    arguments = _pipeline_arguments(pipeline, collection, strategy, given)
+    source = FileReader(*paths)
+    IngestionPipeline(**arguments, settings=settings)  # what is wrong with it is said before anything is started
+    with Runtime(settings, workers=workers if wait else workers or 0) as runtime:
+        ours = IngestionPipeline(**arguments, settings=settings, connections=runtime.connections)
+        job = ours.enqueue(source, allow_mass_delete=allow_mass_delete)
+        if not wait:
+            print_json({"job_id": job.id}) if as_json else typer.echo(job.id)
+            return
+        try:
+            with shown_progress(quiet=as_json) as show:
+                report = job.wait(on_progress=show)
+        except KeyboardInterrupt:
+            typer.echo(
+                f"\njob {job.id} is not finished; workers go on with it whenever they run: docmill status {job.id}",
+                err=True,
+            )
+            raise
+    print_json(report_object(report)) if as_json else print_report(report)
+    if report.state is JobState.SUCCEEDED_WITH_FAILURES:
+        raise typer.Exit(3)
+    if report.state is not JobState.SUCCEEDED:
+        raise typer.Exit(1)
+
+
+def _pipeline_arguments(
+    file: Path | None, collection: str | None, strategy: str | None, given: dict[str, Any]
+) -> dict[str, Any]:
+    """What `IngestionPipeline` is made with: the file's words, and over them those of the command line."""
+    from orchestrator.cli.pipeline_file import read_pipeline_file
+    from orchestrator.contracts.errors import ConfigurationError
+
+    arguments: dict[str, Any] = {"name": DEFAULT_COLLECTION}
+    if file is not None:
+        arguments = read_pipeline_file(file)
+        clashing = [name for name, value in given.items() if value is not None]
+        if clashing and "transformations" in arguments:
+            raise ConfigurationError(
+                f"{', '.join(clashing)} given twice: on the command line and in {str(file)!r}; keep one of them"
+            )
+    if collection is not None:
+        arguments["collection"] = collection
+    if strategy is not None:
+        arguments["docstore_strategy"] = strategy
+    return arguments

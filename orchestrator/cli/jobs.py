@@ -1,0 +1,122 @@
+"""`docmill jobs`, `status`, `failures`, `cancel`: what the ledger knows of jobs."""
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import AsJson, JobId
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    for command in (jobs, status, failures, cancel):
+        app.command()(command)
+
+
+def jobs(
+    limit: Annotated[int, typer.Option("-n", min=1, max=10_000, help="Jobs to list, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    from orchestrator.cli.show import print_json, print_table
+    from orchestrator.ledger import jobs as ledger_jobs
+    from orchestrator.ledger.engine import begin
+    from orchestrator.runtime import Runtime
+    from orchestrator.settings import load_settings
+
+    with Runtime(load_settings()) as runtime, begin(runtime.connections.engine) as connection:
+        rows = ledger_jobs.recent(connection, limit)
+    if as_json:
+        print_json(
+            {
+                "jobs": [
+                    {
+                        "job_id": row.id,
+                        "state": row.state,
+                        "collection": row.collection,
+                        "created_at": row.created_at.isoformat(),
+                        "finished_at": row.finished_at.isoformat() if row.finished_at else None,
+                    }
+                    for row in rows
+                ]
+            }
+        )
+        return
+    print_table(
+        None,
+        ("job", "state", "collection", "created (UTC)", "seconds"),
+        [
+            (
+                row.id,
+                row.state,
+                row.collection,
+                f"{row.created_at:%Y-%m-%d %H:%M:%S}",
+                f"{(row.finished_at - row.created_at).total_seconds():.1f}" if row.finished_at else "",
+            )
+            for row in rows
+        ],
+    )
+
+
+def status(job: JobId, as_json: AsJson = False) -> None:
+    """Show how far a job is, and its report."""
+    from orchestrator.cli.show import print_json, print_report, report_object
+    from orchestrator.job import Job
+    from orchestrator.runtime import Runtime
+    from orchestrator.settings import load_settings
+
+    with Runtime(load_settings()) as runtime:
+        found = Job(runtime.connections, job)
+        report, progress = found.report, found.progress
+    if as_json:
+        print_json({**report_object(report), "batch_states": progress.batches, "reasons": progress.reasons})
+        return
+    print_report(report)
+    states = ", ".join(f"{count:,} {state}" for state, count in sorted(progress.batches.items()))
+    if states:
+        typer.echo(f"  by state   {states}")
+    for reason in progress.reasons:
+        typer.echo(f"  retrying   {reason}")
+
+
+def failures(
+    job: JobId,
+    limit: Annotated[int, typer.Option("-n", min=1, max=100_000, help="Failures to show.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Show the documents that were refused, and why."""
+    from dataclasses import asdict
+
+    from orchestrator.cli.show import print_json, print_table
+    from orchestrator.job import Job
+    from orchestrator.runtime import Runtime
+    from orchestrator.settings import load_settings
+
+    with Runtime(load_settings()) as runtime:
+        found = Job(runtime.connections, job)
+        state = found.state  # says so if there is no such job
+        rows = found.failures(limit=limit)
+    if as_json:
+        print_json({"job_id": job, "failures": [asdict(row) for row in rows]})
+    elif rows:
+        print_table(
+            None,
+            ("document", "stage", "error", "message"),
+            [(row.document_id, row.stage, row.error, row.message) for row in rows],
+        )
+    else:
+        typer.echo(f"job {job} ({state}) has no failures", err=True)
+
+
+def cancel(job: JobId, as_json: AsJson = False) -> None:
+    """Stop a job: what is committed stays, nothing more is."""
+    from orchestrator.cli.show import print_json
+    from orchestrator.job import Job
+    from orchestrator.runtime import Runtime
+    from orchestrator.settings import load_settings
+
+    with Runtime(load_settings()) as runtime:
+        state = Job(runtime.connections, job).cancel()
+    print_json({"job_id": job, "state": state}) if as_json else typer.echo(f"job {job}: {state}")

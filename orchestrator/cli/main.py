@@ -1,0 +1,61 @@
+"""`docmill`: the commands, and how their errors are shown."""
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from orchestrator.cli import ingest, jobs, search, services
+from orchestrator.contracts.errors import DocmillError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="docmill",
+    help="Distributed document ingestion for retrieval: nothing lost, nothing doubled, nothing paid for twice.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+for module in (ingest, search, jobs, services):
+    module.register(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"docmill {version('docmill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> NoReturn:
+    """Run the command line. Exit codes: 0 success, 1 failure, 2 wrong usage, 3 some documents failed, 130 Ctrl-C."""
+    try:
+        app(standalone_mode=True)
+    except DocmillError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _fail(error: DocmillError) -> NoReturn:
+    if "--json" in sys.argv:
+        from orchestrator.cli.show import print_json
+
+        print_json({"error": type(error).__name__, "message": str(error)})
+    else:
+        typer.echo(f"error: {error}", err=True)
+    sys.exit(1)

@@ -1,0 +1,71 @@
+"""Progress of a job while one waits: a bar in a terminal, a plain line now and then where it is piped."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from orchestrator.ledger.jobs import Progress as JobProgress
+
+__all__ = ["shown_progress"]
+
+_LINE_EVERY_SECONDS = 5.0
+
+
+@contextmanager
+def shown_progress(quiet: bool) -> Iterator[Callable[["JobProgress"], None] | None]:
+    """A callback that shows progress on stderr; None if nothing is to be shown."""
+    console = Console(stderr=True)
+    if quiet:
+        yield None
+    elif console.is_terminal:
+        with _bar(console) as show:
+            yield show
+    else:
+        yield _lines(console)
+
+
+@contextmanager
+def _bar(console: Console) -> Iterator[Callable[["JobProgress"], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[details]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("documents", total=None, details="")
+
+        def show(found: "JobProgress") -> None:
+            progress.update(task, total=found.seen or None, completed=found.settled, details=_details(found))
+
+        yield show
+
+
+def _lines(console: Console) -> Callable[["JobProgress"], None]:
+    last = time.monotonic()
+
+    def show(found: "JobProgress") -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LINE_EVERY_SECONDS:
+            last = time.monotonic()
+            console.print(
+                f"{found.settled:,} of {found.seen:,} documents, {_details(found)}", highlight=False, soft_wrap=True
+            )
+
+    return show
+
+
+def _details(found: "JobProgress") -> str:
+    parts = [f"{found.nodes:,} nodes"]
+    if found.failed:
+        parts.append(f"{found.failed:,} failed")
+    if found.reasons:
+        parts.append(f"retrying: {found.reasons[0][:40]}")
+    return ", ".join(parts)

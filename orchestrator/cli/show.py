@@ -1,0 +1,72 @@
+"""How things are shown: reports, jobs and failures; as tables for people, as JSON for programs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.contracts.report import JobState, Report
+
+__all__ = ["STATE_STYLES", "print_json", "print_report", "print_table", "report_object"]
+
+STATE_STYLES = {
+    JobState.SUCCEEDED: "green",
+    JobState.SUCCEEDED_WITH_FAILURES: "yellow",
+    JobState.FAILED: "red",
+    JobState.CANCELLED: "red",
+}
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def report_object(report: Report) -> dict[str, Any]:
+    """The report as plain data; `error` only where there is one."""
+    return report.model_dump(mode="json", exclude_none=True)
+
+
+def print_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table as wide as the terminal; piped, tab-separated lines that nothing cuts off."""
+    console = Console()
+    if not console.is_terminal:
+        typer.echo("\t".join(columns))
+        for row in rows:
+            typer.echo("\t".join(" ".join(str(cell).split()) for cell in row))
+        return
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else str(cell) for cell in row))
+    console.print(table)
+
+
+def print_report(report: Report) -> None:
+    """The report as a few aligned lines."""
+    console = Console(highlight=False)
+    state = report.state.replace("_", " ")
+    console.print(Text.assemble("job ", (report.job_id, "bold"), "  ", (state, STATE_STYLES.get(report.state, ""))))
+    if report.error:
+        console.print(Text(f"  error      {report.error}", style="red"), soft_wrap=True)
+    lines: list[tuple[str, Mapping[str, int]]] = [
+        ("documents", report.documents.model_dump()),
+        ("nodes", report.nodes.model_dump()),
+        ("tokens", report.tokens.model_dump()),
+        ("cache", report.cache.model_dump()),
+        ("batches", report.batches.model_dump()),
+    ]
+    for name, counts in lines:
+        shown = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count or what in _ALWAYS_SHOWN)
+        console.print(Text(f"  {name:<10} {shown}"), soft_wrap=True)
+    console.print(f"  seconds    {report.seconds:.1f}")
+    if report.documents.failed:
+        console.print(Text(f"  see why: docmill failures {report.job_id}", style="yellow"))
+
+
+_ALWAYS_SHOWN = {"seen", "upserted", "embedding", "hits", "total"}

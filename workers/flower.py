@@ -1,0 +1,18 @@
+"""Run Flower on docmill's app: `python -m workers.flower --address=127.0.0.1 --port=5555`."""
+
+import sys
+
+from orchestrator.settings import load_settings
+from workers.app import configure
+
+_MAX_TASKS = 20_000  # kept in memory, 3.9 KB each
+
+
+def main(arguments: list[str]) -> None:
+    """Start Flower; arguments are Flower's own."""
+    app = configure(load_settings())
+    app.start(["flower", f"--max-tasks={_MAX_TASKS}", *arguments])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
