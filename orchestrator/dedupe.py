@@ -1,6 +1,6 @@
 """Dedupe: each document of a slice is new, changed, unchanged, a duplicate, or refused. One query a slice.
 
-A file whose size and time of change are those of the last commit is unchanged without being read.
+A file whose stamp (size, times of change, inode) is that of the last commit is unchanged without being read.
 """
 
 import os
@@ -40,7 +40,7 @@ class SliceTally:
     duplicate: int = 0
     listed: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    stamps: list[tuple[str, int | None, int | None]] = field(default_factory=list)
+    stamps: list[tuple[str, str | None]] = field(default_factory=list)
     guarded: list[tuple[str, int]] = field(default_factory=list)
     aliases: list[DocumentRow] = field(default_factory=list)
 
@@ -53,20 +53,7 @@ class _Body:
     is_text: bool
     body_hash: str
     content_hash: str
-    stamp: "_Stamp | None"
-
-
-@dataclass(frozen=True, slots=True)
-class _Stamp:
-    """Size and time of change of a file."""
-
-    size: int
-    mtime_ns: int
-
-    @property
-    def trusted_mtime_ns(self) -> int | None:
-        """The time of change, or None while the file is too young for it to mean anything."""
-        return self.mtime_ns if time.time_ns() - self.mtime_ns > _TRUSTED_AGE_NS else None
+    stamp: str | None
 
 
 class Dedupe:
@@ -118,9 +105,9 @@ class Dedupe:
         return latest
 
     def _is_gated(self, name: str, numbered: Numbered, known: dict[str, KnownDocument]) -> bool:
-        """Whether the file's size and time of change say that nothing happened to it."""
+        """Whether the file's stamp says that nothing happened to it."""
         row = known.get(name)
-        if row is None or row.mtime_ns is None or row.fingerprint != self.fingerprint or row.alias_of is not None:
+        if row is None or row.stamp is None or row.fingerprint != self.fingerprint or row.alias_of is not None:
             return False
         path = numbered[1].uri
         if path is None:
@@ -129,7 +116,7 @@ class Dedupe:
             found = os.stat(path)  # noqa: PTH116 - a Path object a file would cost more than the call
         except (OSError, ValueError):
             return False  # reading it will say what is wrong
-        if (found.st_size, found.st_mtime_ns) != (row.size, row.mtime_ns):
+        if _stamp(found) != row.stamp:
             return False
         self._count_unchanged(name, numbered[0])
         return True
@@ -153,8 +140,8 @@ class Dedupe:
         if row is None or (row.content_hash, row.fingerprint) != (body.content_hash, self.fingerprint):
             return False
         self._count_unchanged(row.id, numbered[0])
-        if body.stamp is not None:
-            self.tally.stamps.append((row.id, body.stamp.size, body.stamp.trusted_mtime_ns))
+        if body.stamp != row.stamp:
+            self.tally.stamps.append((row.id, body.stamp))
         return True
 
     def _without_duplicates(
@@ -210,13 +197,11 @@ class Dedupe:
 
 
 def _alias(name: str, owner: str, body: _Body, version: int) -> DocumentRow:
-    stamp = body.stamp
     return DocumentRow(
         id=name,
         content_hash=body.content_hash,
         body_hash=body.body_hash,
-        size=stamp.size if stamp else None,
-        mtime_ns=stamp.trusted_mtime_ns if stamp else None,
+        stamp=body.stamp,
         alias_of=owner,
         node_count=0,
         version=version,
@@ -234,8 +219,7 @@ def _batch_document(numbered: Numbered, body: _Body, known: dict[str, KnownDocum
         metadata=document.metadata,
         content_hash=body.content_hash,
         body_hash=body.body_hash,
-        size=body.stamp.size if body.stamp else None,
-        mtime_ns=body.stamp.trusted_mtime_ns if body.stamp else None,
+        stamp=body.stamp,
     )
 
 
@@ -282,7 +266,7 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _read_file(path: Path, max_bytes: int) -> tuple[bytes, _Stamp]:
+def _read_file(path: Path, max_bytes: int) -> tuple[bytes, str | None]:
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             # Taken from the open file, before reading: a change in between shows at the next run.
@@ -295,7 +279,14 @@ def _read_file(path: Path, max_bytes: int) -> tuple[bytes, _Stamp]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DocumentError("read", f"it cannot be read: {reason}") from error
     _check_size(len(content), max_bytes)
-    return content, _Stamp(len(content), found.st_mtime_ns)
+    is_old = time.time_ns() - found.st_ctime_ns > _TRUSTED_AGE_NS
+    return content, _stamp(found) if is_old and found.st_size == len(content) else None
+
+
+def _stamp(found: os.stat_result) -> str:
+    """What tells a file apart from what it was. The time of modification alone does not: archives and copies set it;
+    the time of change is the kernel's own."""
+    return f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}:{found.st_ino}"
 
 
 def _check_size(size: int, max_bytes: int) -> None:

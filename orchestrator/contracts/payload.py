@@ -25,7 +25,7 @@ class BatchDocument(NamedTuple):
         metadata: JSON values.
         content_hash: hash of body and metadata.
         body_hash: hash of the body alone; names duplicates.
-        size, mtime_ns: the file's, for the gate of the next run; None for a text.
+        stamp: the file's, for the gate of the next run; None for a text, or a file too young.
     """
 
     id: str
@@ -36,8 +36,7 @@ class BatchDocument(NamedTuple):
     metadata: dict[str, Any]
     content_hash: str
     body_hash: str
-    size: int | None
-    mtime_ns: int | None
+    stamp: str | None
 
 
 def pack(value: Any) -> bytes:

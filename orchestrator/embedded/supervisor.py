@@ -24,6 +24,8 @@ _FIRST_PAUSE = 0.5  # seconds before a restart; doubles with each one
 _LONGEST_PAUSE = 10.0
 _STEADY_SECONDS = 30.0  # alive for so long, a process starts over at the first pause
 _log = structlog.get_logger(__name__)
+# Held while a process starts, and while this one forks: the fork would keep the half-made pipes of the one that starts.
+_changing = Lock()
 _GUARD = Path(__file__).with_name("guard.py")
 
 
@@ -58,7 +60,6 @@ class Supervisor:
         self._environment = dict(environment)
         self._log_dir = log_dir
         self._running: dict[int, subprocess.Popen[bytes]] = {}
-        self._lock = Lock()
         self._stopping = Event()
         self._keepers = [Thread(target=self._keep, args=(number,), daemon=True) for number in range(1, count + 1)]
         _supervisors.add(self)
@@ -75,7 +76,7 @@ class Supervisor:
     @property
     def pids(self) -> list[int]:
         """The leaders of the process groups that run now: a signal to one is handed on to its process."""
-        with self._lock:
+        with _changing:
             return [process.pid for process in self._running.values() if process.returncode is None]
 
     def start(self) -> None:
@@ -86,8 +87,8 @@ class Supervisor:
             keeper.start()
 
     def stop(self, timeout: float = 30.0) -> None:
-        """Ask all processes to stop by SIGTERM; kill what runs after `timeout` seconds. Returns when all are gone."""
-        with self._lock:
+        """Ask all processes to stop by SIGTERM; kill what runs after `timeout` seconds, and children left behind."""
+        with _changing:
             self._stopping.set()
             running = list(self._running.values())
         for process in running:
@@ -112,24 +113,33 @@ class Supervisor:
     def _keep(self, number: int) -> None:
         """Run one of the processes until `stop`."""
         pause = _FIRST_PAUSE
-        process = self._spawn(number)
-        while process is not None:
+        while True:
             started = time.monotonic()
-            status = process.wait()
-            _kill_group(process)
-            if time.monotonic() - started >= _STEADY_SECONDS:
-                pause = _FIRST_PAUSE
+            how = self._run(number)
             if self._stopping.is_set():
                 return
-            _log.warning("worker process ended; starting it again", worker=number, status=status, seconds=pause)
+            if time.monotonic() - started >= _STEADY_SECONDS:
+                pause = _FIRST_PAUSE
+            _log.warning("worker process is started again", worker=number, reason=how, seconds=pause)
             self._stopping.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _run(self, number: int) -> str:
+        """Start a process and wait for its end; returns how that was."""
+        try:
             process = self._spawn(number)
+        except OSError as error:  # no memory or no process left: that may pass
+            return f"it could not be started: {error}"
+        if process is None:
+            return "nobody wants it"
+        status = process.wait()
+        _kill_group(process)
+        return f"it ended with status {status}"
 
     def _spawn(self, number: int) -> subprocess.Popen[bytes] | None:
         """Start a process, in place of the one that ran under its number; None once `stop` was called."""
         # Under the lock: after `stop` has read who runs, nobody starts any more.
-        with self._lock, self._output(number) as output:
+        with _changing, self._output(number) as output:
             if self._stopping.is_set():
                 return None
             self.restarts += number in self._running
@@ -166,6 +176,7 @@ _supervisors: WeakSet[Supervisor] = WeakSet()
 def _forget_all() -> None:
     for supervisor in tuple(_supervisors):
         supervisor.forget()
+    _changing.release()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(before=_changing.acquire, after_in_parent=_changing.release, after_in_child=_forget_all)

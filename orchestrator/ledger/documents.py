@@ -31,8 +31,7 @@ class KnownDocument(NamedTuple):
     id: str
     content_hash: str
     fingerprint: str
-    size: int | None
-    mtime_ns: int | None
+    stamp: str | None
     alias_of: str | None
     version: int
 
@@ -43,8 +42,7 @@ class DocumentRow(NamedTuple):
     id: str
     content_hash: str
     body_hash: str
-    size: int | None
-    mtime_ns: int | None
+    stamp: str | None
     alias_of: str | None
     node_count: int
     version: int
@@ -79,16 +77,14 @@ def known_bodies(
     return dict(rows.tuples().all())
 
 
-def refresh_stamps(
-    connection: Connection, collection: str, stamps: Sequence[tuple[str, int | None, int | None]]
-) -> None:
-    """Remember (id, size, mtime_ns) of files that were read and found unchanged. One executemany."""
+def refresh_stamps(connection: Connection, collection: str, stamps: Sequence[tuple[str, str | None]]) -> None:
+    """Remember (id, stamp) of files that were read and found unchanged. One executemany."""
     if stamps:
         connection.execute(
             update(documents)
             .where(documents.c.collection == collection, documents.c.id == bindparam("of_id"))
-            .values(size=bindparam("of_size"), mtime_ns=bindparam("of_mtime")),
-            [{"of_id": id, "of_size": size, "of_mtime": mtime} for id, size, mtime in stamps],
+            .values(stamp=bindparam("of_stamp")),
+            [{"of_id": id, "of_stamp": stamp} for id, stamp in stamps],
         )
 
 

@@ -37,8 +37,7 @@ documents = Table(
     Column("content_hash", String(40), nullable=False),  # what the document says: body and metadata
     Column("body_hash", String(40), nullable=False),  # the body alone: names duplicates
     Column("fingerprint", String(40), nullable=False),  # what was done to it
-    Column("size", BigInteger),  # of the file, bytes; with mtime_ns the gate that spares reading it
-    Column("mtime_ns", BigInteger),  # NULL where the file was too young to be trusted, or is no file
+    Column("stamp", Text),  # of the file: the gate that spares reading it; NULL where it says nothing
     Column("alias_of", Text),  # the document with the same body whose nodes stand for this one
     Column("node_count", Integer, nullable=False),
     Column("version", BigInteger, nullable=False),  # order of enqueuing: an older commit changes nothing

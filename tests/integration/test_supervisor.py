@@ -40,8 +40,9 @@ class Workers:
         return self.pairs()
 
     def all_gone(self) -> bool:
-        """No worker and no child of one runs."""
-        return not any(is_alive(pid) for pair in self.pairs() for pid in pair)
+        """No worker and no child of one runs; a killed one needs an instant to go."""
+        pids = [pid for pair in self.pairs() for pid in pair]
+        return wait_until(lambda: not any(is_alive(pid) for pid in pids), _SECONDS)
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_killed_process_is_started_again_and_its_children_are_gone(workers: Work
         (killed, orphan), (neighbour, _) = workers.wait(2)
         os.kill(killed, signal.SIGKILL)
         pairs = workers.wait(3)
-        assert not is_alive(orphan)
+        assert wait_until(lambda: not is_alive(orphan), _SECONDS)
         assert is_alive(neighbour)
         assert is_alive(pairs[2][0])
         assert supervisor.restarts == 1
@@ -122,9 +123,9 @@ def test_each_process_has_its_log(tmp_path: Path) -> None:
     """What the processes say, on both streams, goes to a file for each."""
     program = 'echo "$GREETING"; echo error >&2; exec sleep 600'
     with Supervisor(["sh", "-c", program], environment={"GREETING": "hello"}, count=2, log_dir=tmp_path):
-        for number in (1, 2):
-            log = tmp_path / f"worker-{number}.log"
-            assert wait_until(lambda log=log: log.exists() and log.read_text() == "hello\nerror\n", _SECONDS)
+        logs = [tmp_path / "worker-1.log", tmp_path / "worker-2.log"]
+        said = "hello\nerror\n"
+        assert wait_until(lambda: all(log.exists() and log.read_text() == said for log in logs), _SECONDS)
 
 
 _SUPERVISING = """
@@ -144,12 +145,13 @@ def test_no_process_outlives_a_supervisor_that_was_killed(workers: Workers, prog
     environment = {**os.environ, **workers.environment}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
-        workers.wait(2)
         fork = int(process.stdout.readline())
-        process.kill()
         try:
-            assert wait_until(workers.all_gone, _SECONDS)
+            workers.wait(2)
+            process.kill()
+            assert workers.all_gone()
         finally:
+            process.kill()
             stop_process(fork, timeout=1)
 
 

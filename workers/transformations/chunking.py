@@ -21,7 +21,7 @@ _BLOCK_CHARACTERS = 128 * 1024
 _BLOCK_CHARACTERS_PER_TOKEN = 128  # some 30 chunks a block at least, as there is no overlap from block to block
 
 # A long run of blank lines costs the library a step for every pair of them: minutes for 100,000 newlines.
-_BLANK_RUN = re.compile(r"[\n\r]\s{255,}")
+_BLANK_RUN = re.compile(r"\n\s{255,}")
 
 
 class TokenSplitter(Transformation):
@@ -78,7 +78,7 @@ class TokenSplitter(Transformation):
         except UnicodeEncodeError as error:
             raise DocumentError(
                 self.name,
-                f"character {error.start} of a block is a lone surrogate, which is no text; "
+                f"the text holds the lone surrogate {error.object[error.start]!r}, which UTF-8 cannot hold; "
                 "`parse` as the first transformation replaces such characters",
             ) from error
         counts = get_tokenizer(self.tokenizer).count_many(chunk for _, chunk in spans)

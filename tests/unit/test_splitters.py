@@ -1,0 +1,169 @@
+"""The splitters: chunks within their size, at exact offsets, with nothing left out."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from orchestrator.contracts.errors import ConfigurationError, DocumentError
+from orchestrator.contracts.nodes import Node
+from workers.tokens import get_tokenizer
+from workers.transformations import MarkdownSplitter, SentenceSplitter
+from workers.transformations.chunking import TokenSplitter
+from workers.transformations.contract import build_transformation
+
+SPLITTERS: list[type[TokenSplitter]] = [SentenceSplitter, MarkdownSplitter]
+PIECES = [
+    *("A short sentence. ", "Another one, with a clause! ", "word ", "Überlänge ", "supercalifragilisticexpialidocious"),
+    *("日本語の文章です。", "这是一个句子，", "ไทย", "👩‍👩‍👧‍👦", "🤦🏽‍♂️", "𠜎", "e\u0301", "\u200d", "\ufeff", "\x1c", "\u00a0"),
+    *("\n", "\n\n", "\r\n", "\n\n\n\n", "   ", "\t", "\n    indented code\n", "\u2028", "\n" + " \n" * 130),
+    *("# Heading\n", "\n## Second\n\n", "- item\n", "  1. one\n", "> quote\n", "```\ncode\n```\n", "---\n", "|a|b|\n|-|-|\n"),
+    *("**bold** ", "[link](http://x.y) ", "![", "`code`", "<div>", "</div>\n", "[^1]: note\n", "***", "<|endoftext|>"),
+]
+texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=6), max_size=60).map("".join)
+sizes = st.integers(4, 64).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1)))
+valid_texts = texts.filter(lambda text: not any("\ud800" <= character <= "\udfff" for character in text))
+
+
+def document(text: str) -> Node:
+    return Node(text=text, metadata={"source": "a.txt"}, start=0, end=len(text))
+
+
+def check(splitter: TokenSplitter, text: str) -> list[Node]:
+    """Split a text and hold the chunks against everything that is promised of them."""
+    chunks = splitter([document(text)])
+    covered = [False] * len(text)
+    for chunk in chunks:
+        assert chunk.start is not None and chunk.end is not None
+        assert text[chunk.start : chunk.end] == chunk.text
+        assert chunk.text.strip("\x1c\x1d\x1e\x1f") and chunk.text.strip() or not chunk.text.isspace()
+        assert chunk.token_count == get_tokenizer(splitter.tokenizer).count(chunk.text) <= splitter.chunk_size
+        covered[chunk.start : chunk.end] = [True] * len(chunk.text)
+    left_out = {character for character, seen in zip(text, covered, strict=True) if not seen}
+    assert not "".join(left_out).strip()
+    assert all(first.start < second.start for first, second in pairwise(chunks))  # type: ignore[operator]
+    return chunks
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+@given(text=valid_texts, size=sizes)
+@settings(deadline=None, max_examples=400)
+def test_chunks_keep_every_promise(splitter: type[TokenSplitter], text: str, size: tuple[int, int]) -> None:
+    """No chunk is larger than chunk_size or empty, each stands at its offsets, and all text but white space is in one."""
+    check(splitter(chunk_size=size[0], chunk_overlap=size[1]), text)
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+@pytest.mark.parametrize("unit", ["Ein Satz über Öl. ", "日本語の文章です。\n", "word ", "para\n\n", "x", "👩‍👩‍👧‍👦"])
+def test_large_texts_keep_every_promise(splitter: type[TokenSplitter], unit: str) -> None:
+    """Texts that are cut into blocks first keep every promise across the borders of the blocks."""
+    check(splitter(), unit * (300_000 // len(unit)))
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+@pytest.mark.parametrize("run", ["\n", "\n \n", "\r\n", " "])
+def test_long_blank_runs_are_split_at_once(splitter: type[TokenSplitter], run: str) -> None:
+    """A hundred thousand blank lines, on which the library spends minutes, are dropped like any white space."""
+    chunks = check(splitter(), f"before{run * 100_000}\nafter{run * 100_000}")
+    assert [chunk.text.strip() for chunk in chunks] == ["before", "after"]
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+def test_offsets_count_characters(splitter: type[TokenSplitter]) -> None:
+    """Offsets are in characters of the document, not bytes, and count from the start of the parent."""
+    parent = Node(text="Größe 👩‍👩‍👧‍👦. Maß voll.", start=100, end=119)
+    chunks = splitter(chunk_size=15, chunk_overlap=0)([parent])
+    assert len(chunks) > 1
+    for chunk in chunks:
+        assert chunk.start is not None and chunk.end is not None
+        assert parent.text[chunk.start - 100 : chunk.end - 100] == chunk.text
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+def test_a_character_of_more_tokens_than_fit_stands_alone(splitter: type[TokenSplitter]) -> None:
+    """Below four tokens a chunk, a character that has more is a chunk of its own; nothing is lost."""
+    chunks = splitter(chunk_size=1, chunk_overlap=0)([document("𠜎 a")])
+    assert [(chunk.text, chunk.start, chunk.token_count) for chunk in chunks] == [("𠜎", 0, 4), ("a", 2, 1)]
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+def test_chunks_have_metadata_of_their_own(splitter: type[TokenSplitter]) -> None:
+    """Each chunk carries a copy of its parent's metadata."""
+    parent = document("One sentence here. Another sentence there. ")
+    first, second, *_ = splitter(chunk_size=5, chunk_overlap=0)([parent])
+    first.metadata["changed"] = True
+    assert second.metadata == parent.metadata == {"source": "a.txt"}
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+def test_nodes_without_a_span_give_chunks_without_one(splitter: type[TokenSplitter]) -> None:
+    """Chunks of a text that does not stand in the document have no offsets."""
+    (chunk,) = splitter()([Node(text="made up")])
+    assert (chunk.text, chunk.start, chunk.end) == ("made up", None, None)
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+def test_several_nodes_are_split_in_order(splitter: type[TokenSplitter]) -> None:
+    """Each node is split by itself, in order; white space alone gives no chunk."""
+    chunks = splitter()([document("one"), document(" \n "), document(""), document("two")])
+    assert [chunk.text for chunk in chunks] == ["one", "two"]
+
+
+def test_neighbours_overlap_within_bounds() -> None:
+    """Neighbouring chunks share text, and never more tokens of it than chunk_overlap."""
+    text = " ".join(f"Sentence number {number} stands here." for number in range(200))
+    chunks = check(SentenceSplitter(chunk_size=64, chunk_overlap=20), text)
+    shared = [text[second.start : first.end] for first, second in pairwise(chunks)]
+    assert all(shared)
+    assert max(get_tokenizer().count_many(shared)) <= 20
+
+
+def test_markdown_is_cut_at_headings() -> None:
+    """The Markdown splitter keeps a section whole where the sentence splitter fills the chunk across the heading."""
+    text = "# First\nOne line of text here.\n# Second\nTwo lines of text\nstand here.\n"
+    starts = [chunk.text for chunk in check(MarkdownSplitter(chunk_size=16, chunk_overlap=0), text)]
+    assert [start.partition("\n")[0] for start in starts] == ["# First", "# Second"]
+    assert "# Second" in SentenceSplitter(chunk_size=16, chunk_overlap=0)([document(text)])[0].text
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+def test_lone_surrogates_are_refused(splitter: type[TokenSplitter]) -> None:
+    """A text with a lone surrogate costs this one document, and the error says what to do."""
+    with pytest.raises(DocumentError, match="lone surrogate '\\\\ud800'.*`parse`") as caught:
+        splitter()([document("a\ud800b")])
+    assert caught.value.stage == splitter.name
+
+
+@pytest.mark.parametrize("splitter", SPLITTERS)
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"chunk_size": 64}, "chunk_overlap 200 must be smaller than chunk_size 64"),
+        ({"chunk_size": 64, "chunk_overlap": 64}, "chunk_overlap 64 must be smaller than chunk_size 64"),
+        ({"chunk_size": 0, "chunk_overlap": 0}, "greater than or equal to 1"),
+        ({"chunk_overlap": -1}, "greater than or equal to 0"),
+        ({"tokenizer": "gpt2"}, "unknown encoding 'gpt2'; known here: cl100k_base"),
+        ({"chunksize": 64}, "chunksize"),
+    ],
+)
+def test_wrong_parameters_are_refused_when_given(
+    splitter: type[TokenSplitter], fields: dict[str, object], message: str
+) -> None:
+    """Wrong parameters are refused at once, by name and value, by the constructor and from a spec alike."""
+    with pytest.raises(ValidationError, match=message):
+        splitter(**fields)  # type: ignore[arg-type]
+    spec = splitter().spec()
+    with pytest.raises(ConfigurationError, match=message):
+        build_transformation(spec.model_copy(update={"parameters": fields}))
+
+
+def test_defaults_are_those_of_the_reference() -> None:
+    """Without parameters: 1024 tokens of cl100k_base, of which 200 may overlap."""
+    assert SentenceSplitter().spec().parameters == MarkdownSplitter().spec().parameters
+    assert SentenceSplitter().spec().parameters == {
+        "chunk_size": 1024,
+        "chunk_overlap": 200,
+        "tokenizer": "cl100k_base",
+    }
