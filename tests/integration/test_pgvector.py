@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, create_engine, insert, text
 
-from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable
+from orchestrator.contracts.errors import ConfigurationError, DocumentError, ServiceUnreachable
 from orchestrator.contracts.nodes import Node, node_id
 from orchestrator.ledger.tables import collections
 from workers.vector_stores import Collection
@@ -256,6 +256,26 @@ def test_collection_of_another_store(store: PgVectorStore, engine: Engine) -> No
     store.drop(elsewhere.name)
     with engine.begin() as connection, pytest.raises(ConfigurationError, match="'sqlite'"):
         store.open_collection(connection, elsewhere)
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\ud800", float("nan")])
+def test_metadata_that_postgres_cannot_hold(store: PgVectorStore, engine: Engine, name: str, value: object) -> None:
+    """Metadata that Postgres cannot hold are the fault of a document, and nothing of the call is written."""
+    written = nodes(3)
+    written[1].metadata = {"key": value}
+    with pytest.raises(DocumentError, match=r"(?s)cannot be stored.*metadata"), engine.begin() as connection:
+        store.upsert(connection, name, written)
+    assert store.count(name) == 0
+
+
+@pytest.mark.parametrize("bad", ["a\0b", "\ud800"])
+def test_text_that_postgres_cannot_hold(store: PgVectorStore, engine: Engine, name: str, bad: str) -> None:
+    """Text that Postgres cannot hold is the fault of a document, and nothing of the call is written."""
+    written = nodes(3)
+    written[1].text = bad
+    with pytest.raises(DocumentError, match="cannot be stored"), engine.begin() as connection:
+        store.upsert(connection, name, written)
+    assert store.count(name) == 0
 
 
 def test_connection_lost_while_writing(store: PgVectorStore, engine: Engine, name: str) -> None:

@@ -22,7 +22,14 @@ HARD_PIECES = [
     *("👩‍👩‍👧‍👦", "🤦🏽‍♂️", "🇩🇪🇫🇷", "é", "e\u0301", "ﬁ", "Ⅷ", "𠜎", "\u200d", "\u200b", "\ufeff", "\ufffd"),
     *(" ", "  ", "\t", "\n", "\r\n", "\n\n\n", "\u00a0", "\u3000", "\x0b\x0c", "\x85", "\u2028", "          "),
     *("def f(x):\n        return x**2\n", "x != y && !z;", "'s", "'LL", "don't", "1234567", "٣٤٥", "½", "--------"),
-    *("<|endoftext|>", "<|fim_prefix|>", "<|endofprompt|>", "<|im_start|>", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "\x00"),
+    *(
+        "<|endoftext|>",
+        "<|fim_prefix|>",
+        "<|endofprompt|>",
+        "<|im_start|>",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "\x00",
+    ),
     *("\ud800", "\udfff", "\ud83d\ude00", "Straße", "İstanbul", "ſ", "K", "ǅ", "/path/to\\file", "https://a.b/c?d=e#f"),
 ]
 hard_texts = st.lists(st.sampled_from(HARD_PIECES) | st.text(st.characters(), max_size=8), max_size=30).map("".join)

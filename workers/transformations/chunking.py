@@ -74,6 +74,7 @@ class TokenSplitter(Transformation):
                 (offset + start, chunk)
                 for offset, block in _blocks(node.text, size)
                 for start, chunk in splitter.chunk_indices(block)
+                if not chunk.isspace()  # the library trims what Rust calls white space, which is less than Python does
             ]
         except UnicodeEncodeError as error:
             raise DocumentError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.exc import NotSupportedError, ProgrammingError
 
-from orchestrator.contracts.errors import CollectionMismatch, ConfigurationError, ServiceUnreachable
+from orchestrator.contracts.errors import CollectionMismatch, ConfigurationError, DocumentError, ServiceUnreachable
 from orchestrator.contracts.hashing import digest
 from orchestrator.contracts.nodes import Node
 from orchestrator.contracts.spec import COLLECTION_PATTERN
@@ -127,10 +127,11 @@ class PgVectorStore:
         Raises:
             CollectionMismatch: a vector has another dimension than the collection.
             ConfigurationError: the collection does not exist, or a node has no finite vector.
+            DocumentError: a node holds what Postgres cannot: NUL or half a surrogate pair, or NaN in its metadata.
             ServiceUnreachable: the connection broke.
         """
         from psycopg import Connection as Driver
-        from psycopg import OperationalError
+        from psycopg import DataError, OperationalError
 
         held = check_opened(collection, _find(connection, collection))
         nodes = last_of_each_id(nodes)
@@ -142,6 +143,8 @@ class PgVectorStore:
         connection.execute(text(f"CREATE TEMPORARY TABLE {_STAGED} (LIKE {table}) ON COMMIT DROP"))
         try:
             copy_rows(driver, _STAGED, nodes, matrix)
+        except (DataError, UnicodeEncodeError) as error:
+            raise DocumentError("upsert", f"a node cannot be stored in Postgres: {str(error).strip()}") from error
         except OperationalError as error:
             connection.invalidate(error)  # SQLAlchemy did not see it break, and would fail again rolling back
             address = self._engine.url.render_as_string(hide_password=True)

@@ -81,12 +81,14 @@ class SqliteVectorStore:
         Raises:
             CollectionMismatch: it exists with another model or dimension.
         """
-        with self._transaction(write=True) as cursor:
-            cursor.execute(
-                "INSERT OR IGNORE INTO collections (name, model, dimension) VALUES (?, ?, ?)",
-                (collection.name, collection.model, collection.dimension),
-            )
-            _, held = _find(cursor, collection.name)
+        held = self.describe(collection.name)
+        if held is None:
+            with self._transaction(write=True) as cursor:
+                cursor.execute(
+                    "INSERT OR IGNORE INTO collections (name, model, dimension) VALUES (?, ?, ?)",
+                    (collection.name, collection.model, collection.dimension),
+                )
+                _, held = _find(cursor, collection.name)  # another process may have been first
         if held != collection:
             raise CollectionMismatch(collection.name, str(held), str(collection))
 

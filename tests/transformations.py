@@ -1,0 +1,71 @@
+"""Transformations of the tests, loaded by workers through DOCMILL_MODULES: slow, poisonous, and deadly ones."""
+
+import os
+import time
+
+from orchestrator.contracts.errors import TransientError
+from orchestrator.contracts.nodes import Node
+from workers.transformations.contract import Transformation, transformation
+
+__all__ = ["Deadly", "Flaky", "Poisonous", "Slow"]
+
+
+@transformation("test_slow", version=1)
+class Slow(Transformation):
+    """Takes a while for each document, and notes in a file which ones it was run for."""
+
+    tuning = frozenset({"seconds", "log"})
+
+    seconds: float = 0.05
+    log: str = ""
+
+    def __call__(self, nodes: list[Node]) -> list[Node]:
+        """Sleep: the stand-in for a service that takes its time."""
+        time.sleep(self.seconds)
+        if self.log:
+            with open(self.log, "a", encoding="utf-8") as file:
+                file.write(nodes[0].metadata.get("source", "?") + "\n")
+        return nodes
+
+
+@transformation("test_poisonous", version=1)
+class Poisonous(Transformation):
+    """Raises for documents that hold a word."""
+
+    word: str = "poison"
+
+    def __call__(self, nodes: list[Node]) -> list[Node]:
+        """Raise what no part of docmill knows."""
+        if any(self.word in node.text for node in nodes):
+            raise RuntimeError(f"cannot stand {self.word}")
+        return nodes
+
+
+@transformation("test_deadly", version=1)
+class Deadly(Transformation):
+    """Kills its process at documents that hold a word, as a segmentation fault would."""
+
+    word: str = "deadly"
+
+    def __call__(self, nodes: list[Node]) -> list[Node]:
+        """Die without a word."""
+        if any(self.word in node.text for node in nodes):
+            os._exit(139)
+        return nodes
+
+
+@transformation("test_flaky", version=1)
+class Flaky(Transformation):
+    """Meets a passing trouble the first time, in whichever process it runs."""
+
+    tuning = frozenset({"mark"})
+
+    mark: str = ""
+
+    def __call__(self, nodes: list[Node]) -> list[Node]:
+        """Fail once for all processes together."""
+        try:
+            os.close(os.open(self.mark, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return nodes
+        raise TransientError("the service is busy")
