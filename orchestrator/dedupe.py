@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
-from orchestrator.contracts.documents import MAX_ID_CHARACTERS, Document
+from orchestrator.contracts.documents import MAX_ID_BYTES, Document
 from orchestrator.contracts.errors import DocumentError
 from orchestrator.contracts.hashing import canonical_json, digest
 from orchestrator.contracts.payload import BatchDocument
@@ -190,10 +190,13 @@ class Dedupe:
 
     def write(self, connection: Connection, job_id: str, tally: SliceTally, *, has_rivals: bool) -> None:
         """Write to the ledger's documents what a tally says of them."""
+        guarded = tally.guarded if has_rivals else []
+        touched = {id for id, _ in (*tally.stamps, *guarded)} | {alias.id for alias in tally.aliases}
+        if touched:
+            ledger_documents.lock(connection, self.collection, touched)
         ledger_documents.refresh_stamps(connection, self.collection, tally.stamps)
         ledger_documents.claim(connection, self.collection, self.fingerprint, job_id, tally.aliases)
-        if has_rivals:
-            ledger_documents.guard_version(connection, self.collection, tally.guarded)
+        ledger_documents.guard_version(connection, self.collection, guarded)
 
 
 def _alias(name: str, owner: str, body: _Body, version: int) -> DocumentRow:
@@ -224,12 +227,12 @@ def _batch_document(numbered: Numbered, body: _Body, known: dict[str, KnownDocum
 
 
 def _check_id(name: str) -> None:
-    if len(name) > MAX_ID_CHARACTERS:
-        raise DocumentError("read", f"the id has {len(name)} characters; allowed are {MAX_ID_CHARACTERS}")
     try:
-        name.encode("utf-8")
+        size = len(name.encode("utf-8"))
     except UnicodeEncodeError:
         raise DocumentError("read", f"the id {_printable(name)!r} is not valid Unicode; rename the file") from None
+    if size > MAX_ID_BYTES:
+        raise DocumentError("read", f"the id has {size} bytes in UTF-8; allowed are {MAX_ID_BYTES}")
     if "\x00" in name:
         raise DocumentError("read", f"the id {_printable(name)!r} holds a NUL character")
 

@@ -81,9 +81,7 @@ class Deployment:
     def start_worker(self, concurrency: int = 1, **environment: str) -> Worker:
         """One more worker."""
         log = self.folder / f"worker{len(self.workers)}.log"
-        worker = Worker(
-            self.settings, log, concurrency=concurrency, environment={**self.environment, **environment}
-        )
+        worker = Worker(self.settings, log, concurrency=concurrency, environment={**self.environment, **environment})
         self.workers.append(worker)
         return worker
 
@@ -154,4 +152,3 @@ def run_docmill(
         timeout=timeout,
         check=False,
     )
-

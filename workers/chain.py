@@ -17,7 +17,7 @@ from orchestrator.contracts.payload import BatchDocument
 from orchestrator.contracts.spec import PipelineSpec
 from orchestrator.ledger.failures import Failure
 from workers.cache import IngestionCache
-from workers.embedders import Embedder, get_embedder
+from workers.embedders import get_embedder
 from workers.tokens.tokenizer import get_tokenizer
 from workers.transformations.contract import Transformation, build_transformation
 from workers.transformations.embed import Embed
@@ -77,7 +77,8 @@ class Chain:
         last = steps.pop()
         if not isinstance(last, Embed):
             raise ConfigurationError(f"the last transformation is {last.name!r}; it must be 'embed'")
-        self.embed = last
+        self.embedder = get_embedder(last.embedder)
+        self.texts_a_call = last.batch_size
         self.steps = steps
         # The fingerprint of everything up to and including each step: what a cached result depends on.
         prefixes = [step.fingerprint for step in spec.transformations]
@@ -92,9 +93,8 @@ class Chain:
         """
         results = [DocumentResult(document) for document in documents]
         self._transform(results, usage)
-        embedder = get_embedder(self.embed.embedder)
-        self._embed(embedder, [node for result in results for node in result.nodes], usage)
-        return BatchResult(results, embedder.model, embedder.dimension)
+        self._embed([node for result in results for node in result.nodes], usage)
+        return BatchResult(results, self.embedder.model, self.embedder.dimension)
 
     def _transform(self, results: Sequence[DocumentResult], usage: Usage) -> None:
         """Run the steps over documents, each document from its latest cached step on."""
@@ -137,8 +137,9 @@ class Chain:
                 return
             yield index, list(result.nodes)
 
-    def _embed(self, embedder: Embedder, nodes: Sequence[Node], usage: Usage) -> None:
+    def _embed(self, nodes: Sequence[Node], usage: Usage) -> None:
         """Give every node its vector, paying only for texts that nobody has embedded yet."""
+        embedder = self.embedder
         keys = [self.cache.embedding_key(embedder.model, node.text) for node in nodes]
         unique = dict(zip(keys, nodes, strict=True))
         vectors = self.cache.embeddings(list(unique), embedder.dimension)
@@ -147,7 +148,7 @@ class Chain:
         usage.cache_misses += len(missing)
         _count_tokens([node for _, node in missing])
         pending = iter(missing)
-        while part := list(islice(pending, self.embed.batch_size)):
+        while part := list(islice(pending, self.texts_a_call)):
             rows = embedder.embed([node.text for _, node in part])
             fresh = {key: row for (key, _), row in zip(part, rows, strict=True)}
             usage.tokens_embedding += sum(node.token_count for _, node in part)

@@ -12,10 +12,11 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import InterfaceError, OperationalError
 
-from orchestrator.contracts.errors import CollectionMismatch, PayloadError
+from orchestrator.contracts.errors import CollectionMismatch, PayloadError, TransientError
 from orchestrator.contracts.messages import CommitMessage
-from orchestrator.contracts.queues import send_transforms
+from orchestrator.contracts.queues import send_commit, send_transforms
 from orchestrator.contracts.spec import DocstoreStrategy
 from orchestrator.ledger import batches, documents, jobs
 from orchestrator.ledger.batches import BatchOutcome
@@ -27,6 +28,7 @@ from workers.blob import decode_result
 from workers.chain import BatchResult, DocumentResult
 from workers.context import WorkerContext
 from workers.finish import finish
+from workers.poison import halve_or_give_up
 from workers.vector_stores import Collection
 
 __all__ = ["commit"]
@@ -52,6 +54,10 @@ def commit(context: WorkerContext, message: CommitMessage) -> dict[str, Any]:
             jobs.abort(connection, job.id, error)
         finish(context, job.id)
         return {"aborted": str(error)}
+    except (OperationalError, InterfaceError, TransientError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the task boundary: something in these batches cannot be stored
+        return _take_apart(context, job, list(attempts), error)
     context.aggregator.drop(job.id, {outcome.number: attempts[outcome.number] for outcome in outcomes})
     send_transforms(context.app, job.id, lost)
     context.fill_window(job.id)
@@ -62,6 +68,18 @@ def commit(context: WorkerContext, message: CommitMessage) -> dict[str, Any]:
         "removed": sum(outcome.nodes_removed for outcome in outcomes),
         "lost": len(lost),
     }
+
+
+def _take_apart(context: WorkerContext, job: JobRow, numbers: Sequence[int], error: Exception) -> dict[str, Any]:
+    """Commit batches one by one, until the one to blame stands alone; then halve that."""
+    _log.warning("commit failed", job=job.id, batches=len(numbers), error=repr(error))
+    if len(numbers) > 1:
+        for number in numbers:
+            send_commit(context.app, job.id, [number])
+        return {"apart": len(numbers), "reason": repr(error)}
+    with begin(context.engine) as connection:
+        held = batches.reclaim(connection, job.id, numbers[0], context.owner) if numbers else None
+    return halve_or_give_up(context, held, error, {}) if held else {"skipped": "no longer to be committed"}
 
 
 def _fetch(context: WorkerContext, job: JobRow, attempts: dict[int, int]) -> dict[int, BatchResult]:

@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.contracts.addresses import redis_client_url
+from orchestrator.contracts.errors import CollectionMismatch
 from orchestrator.contracts.queues import send_transforms
 from orchestrator.contracts.spec import PipelineSpec
 from orchestrator.ledger import batches, jobs
@@ -21,7 +22,7 @@ from workers.caches import RedisCache
 from workers.chain import Chain
 from workers.heartbeat import Heartbeat
 from workers.transformations.contract import load_modules
-from workers.vector_stores import VectorStore, open_vector_store
+from workers.vector_stores import Collection, VectorStore, open_vector_store
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -84,7 +85,14 @@ class WorkerContext:
             return jobs.get(connection, job_id)
 
     def _chain(self, job_id: str) -> Chain:
-        return Chain(self.job(job_id).spec, self.cache)
+        """The job's chain, after a look at whether its collection takes such vectors: before they are paid for."""
+        job = self.job(job_id)
+        chain = Chain(job.spec, self.cache)
+        made = Collection(job.collection, chain.embedder.model, chain.embedder.dimension)
+        held = self.store_of(job.spec).describe(job.collection)
+        if held not in (None, made):
+            raise CollectionMismatch(job.collection, str(held), str(made))
+        return chain
 
     def _store(self, name: str) -> VectorStore:
         path = self.settings.sqlite_vectors or self.settings.home / "vectors.sqlite"

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from orchestrator.contracts.errors import DocumentError
 from orchestrator.contracts.hashing import digest
 
-__all__ = ["MAX_ID_CHARACTERS", "Document"]
+__all__ = ["MAX_ID_BYTES", "Document"]
 
-MAX_ID_CHARACTERS = 1024  # fits a Postgres B-tree key whatever the script
+MAX_ID_BYTES = 1024  # in UTF-8; with the collection's name it fits a key of Postgres' B-trees, 2,704 bytes
 
 
 class Document(BaseModel):

@@ -34,7 +34,9 @@ _CACHE_OPTIONS = (
     ("--appendonly", "no"),
     ("--maxmemory", "64mb"),
     ("--maxmemory-policy", "allkeys-lru"),
-    ("--stop-writes-on-bgsave-error", "no"),  # a full disk is no reason to stop caching
+    # A full disk is no reason to stop caching, nor not to stop.
+    ("--stop-writes-on-bgsave-error", "no"),
+    ("--shutdown-on-sigterm", "force"),
 )
 
 
@@ -50,6 +52,7 @@ class RedisServer:
         self.log = self.data / "server.log"
         self._pid_file = self.data / "server.pid"
         self._options = options
+        self._is_coming_up = False
 
     @classmethod
     def for_broker(cls, home: Path, sockets: Path) -> Self:
@@ -114,6 +117,7 @@ class RedisServer:
         )
         if said.returncode != 0:
             raise ServiceUnreachable("embedded Redis", str(self.socket), f"{command[0]}: {said.stdout.strip()}")
+        self._is_coming_up = True
 
     def wait_ready(self) -> None:
         """Wait for a launched server.
@@ -121,12 +125,17 @@ class RedisServer:
         Raises:
             ServiceUnreachable: it does not answer, or takes too long to read its data.
         """
-        if wait_until(lambda: self._state() != "down", _START_SECONDS) and wait_until(self.is_ready, _LOAD_SECONDS):
+        answers = wait_until(lambda: self._state() != "down", _START_SECONDS)
+        self._is_coming_up = False
+        if answers and wait_until(self.is_ready, _LOAD_SECONDS):
             return
         raise ServiceUnreachable("embedded Redis", str(self.socket), f"it is {self._state()}; {log_tail(self.log)}")
 
     def stop(self) -> None:
         """Save and stop the server; nothing happens if it does not run."""
+        if self._is_coming_up:  # launched a moment ago, it has not written its pid file yet
+            wait_until(lambda: self.pid is not None, _START_SECONDS)
+            self._is_coming_up = False
         pid = self.pid
         if pid is not None:
             stop_process(pid, timeout=_STOP_SECONDS, ask=signal.SIGTERM)

@@ -14,6 +14,8 @@ from sqlalchemy import Connection, and_, bindparam, case, exists, func, insert, 
 
 from orchestrator.contracts.report import BatchState, JobState
 from orchestrator.ledger.clock import now
+from orchestrator.ledger.statements import advisory_lock
+from orchestrator.ledger.storable import storable
 from orchestrator.ledger.tables import batches, jobs
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "mark_transformed",
     "publish_next",
     "put_back",
+    "reclaim",
     "settle",
 ]
 
@@ -110,19 +113,19 @@ def add(connection: Connection, job_id: str, new: Sequence[NewBatch]) -> None:
 
 def publish_next(connection: Connection, job_id: str, window: int) -> list[Published]:
     """Mark pending batches as waiting, until `window` are unfinished; the caller sends their messages after commit."""
+    # Who counts at the same time would fill the same gap.
+    advisory_lock(connection, f"docmill.window.{job_id}")
     unfinished = connection.execute(
         select(func.count()).where(batches.c.job_id == job_id, batches.c.state.in_(_IN_WINDOW))
     ).scalar_one()
     if unfinished >= window:
         return []
-    chosen = (
-        select(batches.c.number)
-        .where(batches.c.job_id == job_id, batches.c.state == BatchState.PENDING)
-        .order_by(batches.c.number)
-        .limit(window - unfinished)
-        .with_for_update(skip_locked=True)
-    )
-    return _to_waiting(connection, and_(batches.c.job_id == job_id, batches.c.number.in_(chosen)))
+    is_pending = and_(batches.c.job_id == job_id, batches.c.state == BatchState.PENDING)
+    # Not a subquery of the update: Postgres may run one again for every row, each time past the limit.
+    chosen = connection.execute(
+        select(batches.c.number).where(is_pending).order_by(batches.c.number).limit(window - unfinished)
+    ).scalars()
+    return _to_waiting(connection, and_(is_pending, batches.c.number.in_(list(chosen))))
 
 
 def _to_waiting(connection: Connection, condition: Any) -> list[Published]:
@@ -173,6 +176,17 @@ def heartbeat(connection: Connection, owner: str) -> int:
     return int(result.rowcount)
 
 
+def reclaim(connection: Connection, job_id: str, number: int, owner: str) -> Lease | None:
+    """Lease a transformed batch that cannot be committed, to take it apart; None if it is not waiting any more."""
+    row = connection.execute(
+        update(batches)
+        .where(batches.c.job_id == job_id, batches.c.number == number, batches.c.state == BatchState.TRANSFORMED)
+        .values(state=BatchState.RUNNING, owner=owner, attempt=batches.c.attempt + 1, heartbeat_at=now())
+        .returning(batches.c.attempt, batches.c.strikes, batches.c.retries, batches.c.payload)
+    ).one_or_none()
+    return None if row is None else Lease(job_id, number, owner, *row)
+
+
 def _held(held: Lease) -> Any:
     return and_(
         batches.c.job_id == held.job_id,
@@ -204,7 +218,10 @@ def settle(
     paid: Mapping[str, int] | None = None,
 ) -> bool:
     """End a lease without a result: retried after `retry_in` seconds, halved or failed. False if it was lost."""
-    values: dict[str, Any] = {"state": state, "reason": reason, "owner": None}
+    if state is BatchState.HALVED:
+        # The halves are counted on the job, and whoever cancels locks the job before its batches: so does this.
+        connection.execute(select(jobs.c.id).where(jobs.c.id == held.job_id).with_for_update())
+    values: dict[str, Any] = {"state": state, "reason": storable(reason), "owner": None}
     if state is BatchState.RETRYING:
         values |= {"retry_at": now(retry_in), "retries": batches.c.retries + 1}
     else:
@@ -247,11 +264,13 @@ def lock_transformed(connection: Connection, job_id: str, numbers: Sequence[int]
         .order_by(batches.c.number)
         .with_for_update(of=batches)
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def commit(connection: Connection, job_id: str, outcomes: Sequence[BatchOutcome]) -> None:
     """The last write of the flow: the batches are committed, their counts stand, their payloads go."""
+    if not outcomes:
+        return
     counted = [name for name in BatchOutcome.__dataclass_fields__ if name != "number"]
     connection.execute(
         update(batches)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, collate, delete, exists, func, select, update
 
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.statements import insert_into
@@ -17,6 +17,7 @@ __all__ = [
     "guard_version",
     "known",
     "known_bodies",
+    "lock",
     "refresh_stamps",
     "release_aliases",
     "vanished",
@@ -74,7 +75,18 @@ def known_bodies(
         )
         .group_by(documents.c.body_hash)
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
+
+
+def lock(connection: Connection, collection: str, ids: Iterable[str]) -> None:
+    """Lock the rows of these documents until the transaction ends, in the order of `claim`: none waits in a circle."""
+    condition = and_(documents.c.collection == collection, documents.c.id.in_(list(ids)))
+    connection.execute(select(documents.c.id).where(condition).order_by(_code_points(connection)).with_for_update())
+
+
+def _code_points(connection: Connection) -> ColumnElement[str]:
+    """The ids in the order in which Python sorts them."""
+    return collate(documents.c.id, "C" if connection.dialect.name == "postgresql" else "BINARY")
 
 
 def refresh_stamps(connection: Connection, collection: str, stamps: Sequence[tuple[str, str | None]]) -> None:
@@ -154,10 +166,14 @@ def vanished_count(connection: Connection, job_id: str) -> tuple[int, int]:
 
 
 def vanished(connection: Connection, job_id: str, limit: int) -> list[str]:
-    """Ids of documents that vanished, `limit` at most."""
+    """Ids of documents that vanished, `limit` at most; locked, so that no later job can write them before they go."""
     return list(
         connection.execute(
-            select(documents.c.id).where(vanished_condition(job_id)).order_by(documents.c.id).limit(limit)
+            select(documents.c.id)
+            .where(vanished_condition(job_id))
+            .order_by(_code_points(connection))
+            .limit(limit)
+            .with_for_update(of=documents)
         ).scalars()
     )
 

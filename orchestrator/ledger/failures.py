@@ -8,12 +8,15 @@ from datetime import datetime
 from sqlalchemy import Connection, insert, select
 
 from orchestrator.contracts.errors import DocumentError
+from orchestrator.ledger.storable import storable
 from orchestrator.ledger.tables import failures
 
 __all__ = ["Failure", "FailureRow", "failures_of", "record"]
 
 _SHOWN_ID_CHARACTERS = 200
-_SHOWN_MESSAGE_CHARACTERS = 2000
+# Of the columns: stage and names may be those of anybody's transformation.
+_STAGE_CHARACTERS = 32
+_NAME_CHARACTERS = 200
 _TRACEBACK_CHARACTERS = 8000
 
 
@@ -50,12 +53,8 @@ class FailureRow(Failure):
     created_at: datetime | None = None
 
 
-def _fit(text: str | None, limit: int) -> str | None:
-    """Text that a database takes: no NUL, no lone surrogate, not longer than the limit."""
-    if text is None:
-        return None
-    clean = text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+def _optional(text: str | None, limit: int) -> str | None:
+    return None if text is None else storable(text, limit)
 
 
 def record(connection: Connection, job_id: str, found: Sequence[Failure], *, attempts: int = 1) -> None:
@@ -66,12 +65,12 @@ def record(connection: Connection, job_id: str, found: Sequence[Failure], *, att
             [
                 {
                     "job_id": job_id,
-                    "document_id": _fit(failure.document_id, _SHOWN_ID_CHARACTERS),
-                    "stage": failure.stage,
-                    "transformation": failure.transformation,
-                    "error": failure.error,
-                    "message": _fit(failure.message, _SHOWN_MESSAGE_CHARACTERS),
-                    "traceback": _fit(failure.traceback, _TRACEBACK_CHARACTERS),
+                    "document_id": storable(failure.document_id, _SHOWN_ID_CHARACTERS),
+                    "stage": storable(failure.stage, _STAGE_CHARACTERS),
+                    "transformation": _optional(failure.transformation, _NAME_CHARACTERS),
+                    "error": storable(failure.error, _NAME_CHARACTERS),
+                    "message": storable(failure.message),
+                    "traceback": _optional(failure.traceback, _TRACEBACK_CHARACTERS),
                     "attempts": attempts,
                 }
                 for failure in found

@@ -26,6 +26,7 @@ from orchestrator.ledger.clock import now
 from orchestrator.ledger.documents import vanished_count
 from orchestrator.ledger.failures import Failure, record
 from orchestrator.ledger.statements import insert_into
+from orchestrator.ledger.storable import storable
 from orchestrator.ledger.tables import batches, documents, jobs, listings
 
 __all__ = [
@@ -192,13 +193,13 @@ def fail(connection: Connection, job_id: str, error: str) -> None:
     connection.execute(
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.state == JobState.ENQUEUING)
-        .values(state=JobState.RUNNING, error=error)
+        .values(state=JobState.RUNNING, error=storable(error))
     )
 
 
 def abort(connection: Connection, job_id: str, error: Exception) -> None:
     """The job cannot be done by anybody: its open batches fail, with one reason for all of them."""
-    reason = f"{type(error).__name__}: {error}"
+    reason = storable(f"{type(error).__name__}: {error}")
     connection.execute(
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.state.in_((JobState.ENQUEUING, JobState.RUNNING)))

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator import Document, JobState
 from orchestrator.connections import Connections
+from orchestrator.contracts.report import BatchState
 from tests.deployment import Deployment, wait_for
 from tests.transformations import Deadly, Flaky, Poisonous, Slow
 
@@ -25,10 +26,10 @@ def corpus(count: int, word: str = "") -> list[Document]:
 def test_a_killed_worker_costs_time_and_nothing_else(deployment: Deployment) -> None:
     """kill -9 of a whole worker in the middle of a job: another finishes it, with the nodes of an undisturbed run."""
     victim = deployment.start_worker(concurrency=2)
-    job = deployment.pipeline("killed", Slow(seconds=0.03)).enqueue(corpus(120))
-    wait_for(lambda: job.progress.settled > 20)
+    job = deployment.pipeline("killed", Slow(seconds=0.1)).enqueue(corpus(120))
+    wait_for(lambda: job.progress.settled > 20 and job.progress.batches.get(BatchState.RUNNING) == 2)
     victim.kill()
-    assert job.progress.settled < 120, "the worker was done before it was killed"
+    assert job.progress.settled < 100, "the worker was done before it was killed"
     deployment.start_worker(concurrency=2)
     report = deployment.wait(job, 60)
     assert report.state is JobState.SUCCEEDED

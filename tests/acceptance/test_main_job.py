@@ -43,9 +43,7 @@ def test_documents_become_nodes_and_a_second_run_pays_nothing(deployment: Deploy
     assert again.tokens.embedding == again.nodes.upserted == again.batches.total == 0
 
 
-def test_one_edit_one_removal_one_addition_are_exactly_what_is_reported(
-    deployment: Deployment, tmp_path: Path
-) -> None:
+def test_one_edit_one_removal_one_addition_are_exactly_what_is_reported(deployment: Deployment, tmp_path: Path) -> None:
     """With upserts_and_delete a folder's edits, removals and additions are reported exactly, and search agrees."""
     folder = tmp_path / "docs"
     write_files(folder, 40)

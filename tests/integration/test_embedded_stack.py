@@ -276,10 +276,12 @@ def test_home_that_cannot_be_made_is_refused(services: Services) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a plain user runs Postgres as itself")
 def test_root_is_refused_a_home_that_postgres_cannot_reach(tmp_path: Path) -> None:
-    """As root, a home below a closed folder is refused; the folder is not opened."""
+    """As root, a home below a closed folder is refused; the folder is not opened, and no server is left."""
     tmp_path.chmod(0o700)
     with pytest.raises(ConfigurationError, match="closed"):
         EmbeddedStack(tmp_path / "home").start()
+    servers = Servers(tmp_path / "home")
+    assert not wait_until(lambda: servers.pids() != [], 0.3), "a server came up after the start had failed"
     assert tmp_path.stat().st_mode & 0o777 == 0o700
 
 

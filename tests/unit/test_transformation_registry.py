@@ -131,7 +131,7 @@ def test_embed_takes_the_embedder_first() -> None:
     assert Embed("hashed") == Embed(embedder="hashed")
     for wrong in ({"embedder": ""}, {"embedder": "hashed", "batch_size": 0}, {"embedder": "hashed", "speed": 1}):
         with pytest.raises(ValidationError):
-            Embed(**wrong)  # type: ignore[arg-type]
+            Embed(**wrong)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 20])

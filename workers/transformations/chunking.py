@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar, Protocol
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -24,12 +24,18 @@ _BLOCK_CHARACTERS_PER_TOKEN = 128  # some 30 chunks a block at least, as there i
 _BLANK_RUN = re.compile(r"\n\s{255,}")
 
 
+class _Splitter(Protocol):
+    """What is used of the library's splitters."""
+
+    def chunk_indices(self, text: str) -> list[tuple[int, str]]: ...
+
+
 class TokenSplitter(Transformation):
     """Splits texts at the best borders that keep every chunk within `chunk_size` tokens.
 
-    White space around chunks is dropped, all other text is in at least one chunk. A single character that has more
-    tokens than `chunk_size` stands alone, which can only happen below 4. Texts of more than about 128,000 characters
-    are cut at paragraphs into blocks first, and chunks of different blocks do not overlap.
+    White space around chunks is dropped as a rule, all other text is in at least one chunk. A single character that
+    has more tokens than `chunk_size` stands alone, which can only happen below 4. Texts of more than about 128,000
+    characters are cut at paragraphs into blocks first, and chunks of different blocks do not overlap.
 
     Attributes:
         chunk_size: tokens a chunk at most.
@@ -67,13 +73,12 @@ class TokenSplitter(Transformation):
         return [chunk for node in nodes for chunk in self._split(node)]
 
     def _split(self, node: Node) -> list[Node]:
-        splitter = _load_splitter(self.library_class, self.chunk_size, self.chunk_overlap, self.tokenizer)
         size = max(_BLOCK_CHARACTERS, _BLOCK_CHARACTERS_PER_TOKEN * self.chunk_size)
         try:
             spans = [
                 (offset + start, chunk)
                 for offset, block in _blocks(node.text, size)
-                for start, chunk in splitter.chunk_indices(block)
+                for start, chunk in self._chunk_indices(block)
                 if not chunk.isspace()  # the library trims what Rust calls white space, which is less than Python does
             ]
         except UnicodeEncodeError as error:
@@ -95,15 +100,29 @@ class TokenSplitter(Transformation):
             for (start, chunk), count in zip(spans, counts, strict=True)
         ]
 
+    def _chunk_indices(self, block: str) -> list[tuple[int, str]]:
+        """(offset, chunk) of each chunk of a block, offsets in characters."""
+        parameters = (self.library_class, self.chunk_size, self.chunk_overlap, self.tokenizer)
+        try:
+            return _load_splitter(*parameters, trim=True).chunk_indices(block)
+        except BaseException as error:
+            # Markdown, overlap and more blank lines than fit into a chunk, together, can make the library trim a
+            # chunk past the start of the next one; it then panics, which is no Exception, and nobody's to import.
+            # Untrimmed chunks stand in order.
+            if type(error).__name__ != "PanicException":
+                raise
+            return _load_splitter(*parameters, trim=False).chunk_indices(block)
+
 
 @lru_cache(maxsize=64)
-def _load_splitter(library_class: str, chunk_size: int, chunk_overlap: int, tokenizer: str) -> Any:
-    """The library's splitter for these parameters; making one costs more than splitting a short document."""
+def _load_splitter(library_class: str, chunk_size: int, chunk_overlap: int, tokenizer: str, *, trim: bool) -> _Splitter:
+    """The library's splitter for these parameters, made once a process."""
     import semantic_text_splitter
 
-    return getattr(semantic_text_splitter, library_class).from_callback(
-        get_tokenizer(tokenizer).count, chunk_size, overlap=chunk_overlap, trim=True
+    splitter: _Splitter = getattr(semantic_text_splitter, library_class).from_callback(
+        get_tokenizer(tokenizer).count, chunk_size, overlap=chunk_overlap, trim=trim
     )
+    return splitter
 
 
 def _blocks(text: str, size: int) -> Iterator[tuple[int, str]]:

@@ -2,11 +2,11 @@
 
 import re
 import zipfile
-import zlib
 from io import BytesIO
 from xml.parsers import expat
 
 from orchestrator.contracts.errors import DocumentError
+from workers.transformations.media_type import DAMAGED_ZIP
 
 __all__ = ["docx_text"]
 
@@ -42,7 +42,7 @@ def docx_text(content: bytes) -> str:
                         )
                     reader.feed(chunk)
             reader.close()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, expat.ExpatError) as error:
+    except (*DAMAGED_ZIP, expat.ExpatError) as error:
         raise DocumentError("parse", f"is a DOCX that cannot be read: {error}") from error
     except RuntimeError as error:  # zipfile's word for an encrypted entry
         raise DocumentError("parse", f"is a DOCX that cannot be read, as it is encrypted: {error}") from error

@@ -32,7 +32,7 @@ def html_text(html: str) -> tuple[str, str | None]:
     for node in tree.css(_NOISE):
         node.decompose()
     for node in tree.css("pre"):
-        node.replace_with(_PARAGRAPH + node.text().translate(_PRESERVE) + _PARAGRAPH)
+        node.replace_with(_PARAGRAPH + node.text().strip("\n").translate(_PRESERVE) + _PARAGRAPH)
     for selector, mark in ((_PARAGRAPHS, _PARAGRAPH), (_LINES, _LINE)):
         for node in tree.css(selector):
             node.insert_before(mark)

@@ -1,7 +1,10 @@
 """What a file is: by its content first, by the suffix of its name second."""
 
+import lzma
 import re
+import struct
 import zipfile
+import zlib
 from enum import StrEnum
 from io import BytesIO
 from pathlib import PurePosixPath
@@ -9,7 +12,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.contracts.errors import DocumentError
 
-__all__ = ["MediaType", "refusal", "sniff_binary", "sniff_text"]
+__all__ = ["DAMAGED_ZIP", "MediaType", "refusal", "sniff_binary", "sniff_text"]
 
 
 class MediaType(StrEnum):
@@ -53,6 +56,11 @@ _MAGIC = (
     (b"ID3\x04", "an MP3 recording"),
 )
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+# What `zipfile` raises on damaged archives, besides RuntimeError on encrypted ones; OSError is that of bzip2.
+DAMAGED_ZIP = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, NotImplementedError, OSError, ValueError),
+)
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
@@ -92,7 +100,7 @@ def _sniff_zip(content: bytes) -> MediaType:
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except DAMAGED_ZIP as error:
         raise refusal(f"a damaged ZIP archive or Office document ({error})") from error
     folders = {name.partition("/")[0] for name in names}
     if "word" in folders:
