@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from orchestrator.contracts.documents import MAX_ID_BYTES, Document
 from orchestrator.contracts.errors import DocumentError
 from orchestrator.contracts.hashing import canonical_json, digest
-from orchestrator.contracts.payload import BatchDocument
+from orchestrator.contracts.payload import BatchDocument, serialize
 from orchestrator.contracts.spec import DocstoreStrategy, PipelineSpec
 from orchestrator.ledger import documents as ledger_documents
 from orchestrator.ledger.documents import DocumentRow, KnownDocument, version_of
@@ -105,18 +105,20 @@ class Dedupe:
         return latest
 
     def _is_gated(self, name: str, numbered: Numbered, known: dict[str, KnownDocument]) -> bool:
-        """Whether the file's stamp says that nothing happened to it."""
+        """Whether the file's stamp says that nothing happened to it, and its metadata is what it was."""
         row = known.get(name)
         if row is None or row.stamp is None or row.fingerprint != self.fingerprint or row.alias_of is not None:
             return False
-        path = numbered[1].uri
-        if path is None:
+        document = numbered[1]
+        if document.uri is None:
             return False
         try:
+            path = str(document.path) if document.uri.startswith("file:") else document.uri
             found = os.stat(path)  # noqa: PTH116 - a Path object a file would cost more than the call
-        except (OSError, ValueError):
+            content_hash = digest(row.body_hash, canonical_json(document.metadata))
+        except (DocumentError, OSError, TypeError, ValueError, RecursionError):
             return False  # reading it will say what is wrong
-        if _stamp(found) != row.stamp:
+        if _stamp(found) != row.stamp or content_hash != row.content_hash:
             return False
         self._count_unchanged(name, numbered[0])
         return True
@@ -137,7 +139,9 @@ class Dedupe:
     def _is_unchanged(self, numbered: Numbered, body: _Body, known: dict[str, KnownDocument]) -> bool:
         """Whether the ledger holds the same content, made in the same way."""
         row = known.get(numbered[1].name)
-        if row is None or (row.content_hash, row.fingerprint) != (body.content_hash, self.fingerprint):
+        if row is None or row.alias_of is not None:
+            return False  # an alias has no nodes of its own
+        if (row.content_hash, row.fingerprint) != (body.content_hash, self.fingerprint):
             return False
         self._count_unchanged(row.id, numbered[0])
         if body.stamp != row.stamp:
@@ -149,12 +153,18 @@ class Dedupe:
     ) -> Iterator[BatchDocument]:
         """As `survivors`, but equal content under a second id becomes an alias of the first."""
         owners: dict[str, str] = {}
+        leaving: set[str] = set()  # owners that say something else now: their old body is somebody else's to keep
         for read in self._read_in_blocks(undecided):
+            leaving |= {
+                row.id
+                for (_, document), body in read
+                if (row := known.get(document.name)) and row.body_hash != body.body_hash
+            }
             with begin(self.engine) as connection:
                 found = ledger_documents.known_bodies(
                     connection, self.collection, self.fingerprint, {body.body_hash for _, body in read}
                 )
-            owners = found | owners
+            owners = {body: owner for body, owner in found.items() if owner not in leaving} | owners
             yield from self._decide_duplicates(read, owners, known)
 
     def _read_in_blocks(self, undecided: Sequence[tuple[str, Numbered]]) -> Iterator[list[tuple[Numbered, _Body]]]:
@@ -249,8 +259,9 @@ def _read_body(document: Document, max_bytes: int) -> _Body:
     """
     try:
         metadata = canonical_json(document.metadata)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise DocumentError("read", f"its metadata is not JSON: {error}") from error
+        serialize(document.metadata)  # JSON knows integers of any size, the payload does not
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise DocumentError("read", f"its metadata is not JSON of 64-bit numbers: {error}") from error
     path = document.path
     stamp = None
     if path is None:
@@ -260,7 +271,8 @@ def _read_body(document: Document, max_bytes: int) -> _Body:
         content, stamp = _read_file(path, max_bytes)
     if not content.strip():
         raise DocumentError("read", "the document is empty" if not content else "the document is only white space")
-    body_hash = digest(content)
+    # A text is taken as it is, a file is parsed: the same bytes are not the same body.
+    body_hash = digest("text" if path is None else "file", content)
     return _Body(content, path is None, body_hash, digest(body_hash, metadata), stamp)
 
 

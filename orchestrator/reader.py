@@ -30,28 +30,30 @@ class FileReader:
     def __iter__(self) -> Iterator[Document]:
         for root in self.roots:
             if root.is_dir():
-                for path in _walk(str(root)):
+                for path in _walk(str(root), Path(os.path.realpath(root))):
                     yield _document(path, os.path.relpath(path, root))
             else:
                 yield _document(str(root), root.name)
 
 
-def _walk(folder: str) -> Iterator[str]:
-    """Paths of the files below a folder, sorted within each folder; an unreadable folder raises its OSError."""
+def _walk(folder: str, top: Path) -> Iterator[str]:
+    """Paths of the files below a folder, sorted within each folder; an unreadable folder raises its OSError.
+
+    `top` is the real path of the root.
+    """
     with os.scandir(folder) as entries:
         found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     for entry in found:
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
-        elif not (entry.is_symlink() and _is_folder(entry)):
+            yield from _walk(entry.path, top)
+        elif not entry.is_symlink() or _is_file_below(entry.path, top):
             yield entry.path
 
 
-def _is_folder(link: os.DirEntry[str]) -> bool:
-    try:
-        return link.is_dir()
-    except OSError:  # a link to itself: listed as a file, which cannot be read
-        return False
+def _is_file_below(link: str, top: Path) -> bool:
+    """Whether a link is listed. One that leads nowhere, or to itself, is: that it cannot be read is to be said."""
+    target = Path(os.path.realpath(link))
+    return target.is_relative_to(top) and not os.path.isdir(target)  # noqa: PTH112 - Path.is_dir may raise
 
 
 def _document(path: str, relative: str) -> Document:

@@ -152,6 +152,10 @@ class Ledger:
         condition = (tables.batches.c.job_id == job_id) & (tables.batches.c.number == number)
         self.call(Connection.execute, update(tables.batches).where(condition).values(**values))
 
+    def change_batches(self, job_id: str, **values: Any) -> None:
+        """Write into the rows of all batches of a job."""
+        self.call(Connection.execute, update(tables.batches).where(tables.batches.c.job_id == job_id).values(**values))
+
     def age_batch(self, job_id: str, number: int, column: str, seconds: float) -> None:
         """Turn a moment of a batch to so many seconds ago."""
         self.change_batch(job_id, number, **{column: now(-seconds)})

@@ -2,6 +2,8 @@
 
 import sys
 
+import billiard.pool
+
 from orchestrator.settings import load_settings
 from workers.app import configure
 
@@ -12,6 +14,9 @@ def main(arguments: list[str]) -> None:
     SIGTERM lets running batches end, and hands back those that have not begun. Whoever cannot wait kills the worker:
     its leases then run out, and others take them. (Celery's soft shutdown would sleep its whole timeout every time.)
     """
+    # A child that ends waits until the main process has heard of its last result, which then nobody reads any more:
+    # 30 s by default. Here the ledger has the result, so 1 s will do.
+    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 10
     app = configure(load_settings())
     app.worker_main(["worker", "--without-gossip", "--without-mingle", "--loglevel", "WARNING", *arguments])
 

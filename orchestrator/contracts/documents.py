@@ -48,7 +48,10 @@ class Document(BaseModel):
         """
         if self.uri is None:
             return None
-        parts = urlsplit(self.uri)
+        try:
+            parts = urlsplit(self.uri)
+        except ValueError as error:
+            raise DocumentError("read", f"uri {self.uri!r} cannot be read: {error}") from error
         if parts.scheme == "file":
             return Path(unquote(parts.path))
         if "://" in self.uri:

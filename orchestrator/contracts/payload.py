@@ -7,7 +7,7 @@ import zstandard
 
 from orchestrator.contracts.errors import PayloadError
 
-__all__ = ["BatchDocument", "decode_payload", "encode_payload", "pack", "unpack"]
+__all__ = ["BatchDocument", "decode_payload", "encode_payload", "pack", "serialize", "unpack"]
 
 _ZSTD_LEVEL = 1  # the payload is written once and read once: speed counts
 MAX_UNPACKED_BYTES = 1 << 30  # a bomb stops here; the largest document allowed is far below
@@ -39,10 +39,19 @@ class BatchDocument(NamedTuple):
     stamp: str | None
 
 
-def pack(value: Any) -> bytes:
-    """msgpack, then zstd."""
+def serialize(value: Any) -> bytes:
+    """The value as msgpack.
+
+    Raises:
+        TypeError, ValueError, OverflowError: it holds what msgpack cannot: objects, integers of more than 64 bits.
+    """
     packed: bytes = msgpack.packb(value, use_bin_type=True, unicode_errors="surrogatepass")
-    return zstandard.compress(packed, _ZSTD_LEVEL)
+    return packed
+
+
+def pack(value: Any) -> bytes:
+    """msgpack, then zstd, with a checksum. Raises what `serialize` raises."""
+    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compress(serialize(value))
 
 
 def unpack(data: bytes, *, max_bytes: int = MAX_UNPACKED_BYTES) -> Any:
@@ -57,7 +66,7 @@ def unpack(data: bytes, *, max_bytes: int = MAX_UNPACKED_BYTES) -> Any:
             raise PayloadError(f"payload unpacks to {size} bytes; allowed are 0 to {max_bytes}")
         raw = zstandard.decompress(data, max_output_size=max_bytes)
         return msgpack.unpackb(raw, unicode_errors="surrogatepass", strict_map_key=False)
-    except (zstandard.ZstdError, ValueError, msgpack.UnpackException) as error:
+    except (zstandard.ZstdError, TypeError, ValueError, msgpack.UnpackException) as error:
         raise PayloadError(f"payload of {len(data)} bytes is damaged: {error}") from error
 
 

@@ -31,6 +31,7 @@ class KnownDocument(NamedTuple):
 
     id: str
     content_hash: str
+    body_hash: str
     fingerprint: str
     stamp: str | None
     alias_of: str | None

@@ -382,7 +382,7 @@ def progress(connection: Connection, job_id: str) -> Progress:
         tokens=sum(row.tokens_embedding for row in rows),
         failed=failed,
         batches={BatchState(row.state): row.batches for row in rows},
-        reasons=[row.reason for row in rows if row.reason and row.state in OPEN_STATES],
+        reasons=list(dict.fromkeys(row.reason for row in rows if row.reason and row.state in OPEN_STATES)),
     )
 
 
