@@ -34,7 +34,8 @@ $(VENV)/.dev: requirements-dev.lock tests/requirements-no-deps.lock $(VENV)/.dem
 	@touch $@
 
 demo: $(VENV)/.demo  ## Ingest DOCS on real servers, started for it, and answer Q. DOCS=/some/folder Q="a question"
-	@$(BIN)/docmill ingest "$(DOCS)" --collection $(COLLECTION) --strategy upserts_and_delete || [ $$? -eq 3 ]
+	@$(BIN)/docmill ingest "$(DOCS)" --collection $(COLLECTION) --strategy upserts_and_delete \
+	  --chunk-size 256 --chunk-overlap 32 || [ $$? -eq 3 ]
 	@echo; echo "$(Q)"; $(BIN)/docmill search "$(Q)" --collection $(COLLECTION) -k 3
 
 test: $(VENV)/.dev  ## Run all tests, against real services that they start themselves.

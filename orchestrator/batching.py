@@ -7,6 +7,8 @@ from orchestrator.ledger.batches import NewBatch
 
 __all__ = ["BatchPacker", "document_weight"]
 
+_STEPS = 3  # the first batches weigh an eighth
+_BATCHES_A_STEP = 8
 _OVERHEAD_BYTES = 512  # a document costs something even if it is empty: a thousand make a batch
 
 
@@ -16,17 +18,28 @@ def document_weight(document: BatchDocument) -> int:
 
 
 class BatchPacker:
-    """Packs documents in the order they come. A document heavier than the limit travels alone."""
+    """Packs documents in the order they come. A document heavier than the limit travels alone.
+
+    The first batches are light and the limit doubles every so many: a small job is spread over all workers, and a
+    large one is soon packed well.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
+        self._packed = 0
         self._documents: list[BatchDocument] = []
         self._weight = 0
+
+    @property
+    def _limit(self) -> int:
+        """What the batch at hand may weigh."""
+        doublings = min(self._packed // _BATCHES_A_STEP, _STEPS)
+        return self.limit_bytes >> (_STEPS - doublings)
 
     def add(self, document: BatchDocument) -> Iterator[NewBatch]:
         """Take a document; yields the batch that it would have made too heavy, if any."""
         weight = document_weight(document)
-        if self._documents and self._weight + weight > self.limit_bytes:
+        if self._documents and self._weight + weight > self._limit:
             yield from self.flush()
         self._documents.append(document)
         self._weight += weight
@@ -35,4 +48,5 @@ class BatchPacker:
         """The last batch, however light."""
         if self._documents:
             yield NewBatch(encode_payload(self._documents), len(self._documents), self._weight)
+            self._packed += 1
             self._documents, self._weight = [], 0

@@ -7,7 +7,7 @@ from orchestrator.contracts.errors import ConfigurationError, UnknownName
 from orchestrator.settings import load_settings
 from workers.embedders.contract import Embedder
 
-__all__ = ["embedder_name", "get_embedder"]
+__all__ = ["check_embedder_name", "embedder_name", "get_embedder"]
 
 _KNOWN = ("hashed", "hashed/<dimension>", "onnx/<folder of the model>", "wordllama")
 _MAX_HASHED_DIMENSION = 16_000  # what pgvector can store
@@ -32,6 +32,17 @@ def get_embedder(name: str, models_path: Path | None = None) -> Embedder:
         if key not in _embedders:
             _embedders[key] = _build(name, models_path)
         return _embedders[key]
+
+
+def check_embedder_name(name: str) -> None:
+    """Refuse a name that no embedder could have, without loading one.
+
+    Raises:
+        UnknownName: the message lists the names there are.
+    """
+    kind, slash, _ = name.partition("/")
+    if not (name in ("wordllama", "hashed") or (kind in ("hashed", "onnx") and slash)):
+        raise UnknownName("embedder", name, _KNOWN)
 
 
 def embedder_name(model: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from orchestrator.contracts.nodes import Node
 from workers.transformations.contract import Transformation, transformation
@@ -30,6 +30,14 @@ class Embed(Transformation):
 
     embedder: str = Field(min_length=1)
     batch_size: int = Field(default=64, ge=1)
+
+    @field_validator("embedder")
+    @classmethod
+    def _exists(cls, value: str) -> str:
+        from workers.embedders.registry import check_embedder_name
+
+        check_embedder_name(value)
+        return value
 
     def __init__(self, embedder: str, **data: Any) -> None:
         super().__init__(**{**data, "embedder": embedder})
