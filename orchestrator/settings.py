@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     segment_batches: int = Field(default=8, ge=1, description="batches gathered into one commit at most")
     segment_bytes: int = Field(default=16 * 1024 * 1024, ge=1, description="bytes of nodes gathered into one commit")
     mass_delete_share: float = Field(default=0.5, ge=0, le=1, description="share of a collection a job may delete")
-    hnsw_rows: int = Field(default=20_000, ge=0, description="nodes from which a collection gets an HNSW index")
+    hnsw_rows: int = Field(default=50_000, ge=0, description="nodes from which a collection gets an HNSW index")
 
     # Time, in seconds.
     heartbeat: float = Field(default=3.0, gt=0, description="between two heartbeats of a running batch")

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 from orchestrator.contracts.errors import TransientError
 from orchestrator.contracts.nodes import Node
@@ -23,7 +24,7 @@ class Slow(Transformation):
         """Sleep: the stand-in for a service that takes its time."""
         time.sleep(self.seconds)
         if self.log:
-            with open(self.log, "a", encoding="utf-8") as file:
+            with Path(self.log).open("a", encoding="utf-8") as file:
                 file.write(nodes[0].metadata.get("source", "?") + "\n")
         return nodes
 

@@ -75,7 +75,8 @@ def ingest(
                 err=True,
             )
             raise
-    print_json(report_object(report)) if as_json else print_report(report)
+        # Before the services stop: that takes a moment, or longer where a search index is being built.
+        print_json(report_object(report)) if as_json else print_report(report)
     if report.state is JobState.SUCCEEDED_WITH_FAILURES:
         raise typer.Exit(3)
     if report.state is not JobState.SUCCEEDED:

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import Document, JobState
+from orchestrator import Document, Job, JobState
 from orchestrator.connections import Connections
+from orchestrator.contracts.queues import send_transforms
 from orchestrator.contracts.report import BatchState
+from orchestrator.ledger import jobs
+from orchestrator.ledger.engine import begin
 from tests.deployment import Deployment, wait_for
 from tests.transformations import Deadly, Flaky, Poisonous, Slow
+from workers.search import search
 
 pytestmark = pytest.mark.acceptance
 
@@ -116,17 +120,12 @@ def test_two_jobs_with_the_same_documents_leave_one_copy(deployment: Deployment)
     nodes = deployment.nodes("shared")
     assert len(nodes) == len(set(nodes))
     assert reports[1].nodes.upserted == len(nodes)
-    assert all("second" in match.text for match in _all_matches(deployment, "shared", len(nodes)))
-
-
-def _all_matches(deployment: Deployment, collection: str, count: int) -> list[object]:
-    from workers.search import search
-
-    return list(search(deployment.connections.engine, deployment.settings, "topic", collection=collection, k=count))
+    found = search(deployment.connections.engine, deployment.settings, "topic", collection="shared", k=len(nodes))
+    assert all("second" in match.text for match in found)
 
 
 def test_a_cancelled_job_stops_and_leaves_the_store_whole(deployment: Deployment) -> None:
-    """Cancelling takes effect within a batch, twice is once, and every node in the store belongs to a known document."""
+    """Cancelling takes effect within a batch, twice is once, and every node belongs to a known document."""
     deployment.start_worker(concurrency=2)
     job = deployment.pipeline("cancelled", Slow(seconds=0.03)).enqueue(corpus(150))
     wait_for(lambda: job.progress.settled > 10)
@@ -140,8 +139,6 @@ def test_a_cancelled_job_stops_and_leaves_the_store_whole(deployment: Deployment
 
 def test_every_message_delivered_twice_changes_nothing(deployment: Deployment) -> None:
     """Counts, nodes and the bill are the same when each message arrives twice."""
-    from orchestrator.contracts.queues import send_transforms
-
     job = deployment.pipeline("twice", Slow(seconds=0.0)).enqueue(corpus(40))
     total = job.report.batches.total
     send_transforms(deployment.connections.app, job.id, [(number, 1) for number in range(total)])
@@ -157,13 +154,8 @@ def test_the_death_of_a_client_ends_its_job(deploy: Callable[..., Deployment]) -
     deployment = deploy(stale_after=3.0)
     deployment.start_worker()
     pipeline = deployment.pipeline("orphaned")
-    from orchestrator.ledger import jobs
-    from orchestrator.ledger.engine import begin
-
     with begin(deployment.connections.engine) as connection:
         job_row = jobs.create(connection, "0123456789ab", pipeline.spec)
-    from orchestrator.job import Job
-
     report = deployment.wait(Job(deployment.connections, job_row.id), 30)
     assert report.state is JobState.FAILED
     assert "vanished" in str(report.error)

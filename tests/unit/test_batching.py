@@ -43,13 +43,14 @@ def test_no_batch_is_too_heavy(sizes: list[int], limit: int) -> None:
 
 @given(_SIZES, _LIMITS)
 def test_no_batch_is_lighter_than_it_must_be(sizes: list[int], limit: int) -> None:
-    """A batch ends only where the next document would make it too heavy."""
+    """A batch ends only where the next document would make it too heavy; the first batches may weigh an eighth."""
     batches = [
         decode_payload(batch.payload)
         for batch in _packed((_document(index, size) for index, size in enumerate(sizes)), limit)
     ]
-    for batch, following in pairwise(batches):
-        assert sum(map(document_weight, batch)) + document_weight(following[0]) > limit
+    for number, (batch, following) in enumerate(pairwise(batches)):
+        doublings = min(number // 8, 3)
+        assert sum(map(document_weight, batch)) + document_weight(following[0]) > limit >> (3 - doublings)
 
 
 def test_heavy_document_travels_alone() -> None:
@@ -60,7 +61,7 @@ def test_heavy_document_travels_alone() -> None:
 
 def test_empty_documents_do_not_fill_a_batch_for_ever() -> None:
     """A document weighs something even if it has no content."""
-    assert len(_packed((_document(index, 0) for index in range(2100)), limit=512 * 1024)) == 3
+    assert len(_packed((_document(index, 0) for index in range(2100)), limit=512 * 1024)) == 13
 
 
 def test_nothing_makes_no_batch() -> None:

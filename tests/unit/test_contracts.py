@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -102,6 +102,7 @@ def test_canonical_json_refuses_what_json_cannot_hold(value: Any) -> None:
         canonical_json(value)
 
 
+@settings(max_examples=30)
 @given(
     st.lists(
         st.builds(_document, id=_ANY_TEXT, content=st.binary(), metadata=st.dictionaries(_ANY_TEXT, _JSON)), max_size=4
