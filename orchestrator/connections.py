@@ -83,6 +83,9 @@ class Connections:
 
         try:
             with self.app.connection_for_write() as connection:
+                # A server that takes the connection and says nothing is as good as none.
+                patience = {"socket_timeout": self.settings.connect_timeout}
+                connection.transport_options = {**connection.transport_options, **patience}
                 connection.ensure_connection(
                     max_retries=1, timeout=self.settings.connect_timeout, reraise_as_library_errors=True
                 )

@@ -6,12 +6,13 @@ from orchestrator.settings import load_settings
 from workers.app import configure
 
 _MAX_TASKS = 20_000  # kept in memory, 3.9 KB each
+_COLUMNS = "name,args,state,result,runtime,received,worker"  # what a task is about, rather than its number
 
 
 def main(arguments: list[str]) -> None:
     """Start Flower; arguments are Flower's own."""
     app = configure(load_settings())
-    app.start(["flower", f"--max-tasks={_MAX_TASKS}", *arguments])
+    app.start(["flower", f"--max-tasks={_MAX_TASKS}", f"--tasks-columns={_COLUMNS}", *arguments])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`docmill`: the commands, and how their errors are shown."""
 
+import signal
 import sys
 from typing import Annotated, NoReturn
 
@@ -42,6 +43,8 @@ def _options(
 
 def main() -> NoReturn:
     """Run the command line. Exit codes: 0 success, 1 failure, 2 wrong usage, 3 some documents failed, 130 Ctrl-C."""
+    # SIGTERM unwinds like any other end, so that what was started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app(standalone_mode=True)
     except DocmillError as error:

@@ -50,7 +50,13 @@ def flower(
     with Runtime(load_settings()) as runtime:
         command = [sys.executable, "-m", "workers.flower", f"--address={address}", f"--port={port}"]
         typer.echo(f"Flower on http://{address}:{port}", err=True)
-        raise typer.Exit(subprocess.call(command, env=_environment(worker_environment(runtime.settings))))
+        process = subprocess.Popen(command, env=_environment(worker_environment(runtime.settings)))
+        try:
+            code = process.wait()
+        finally:
+            process.terminate()
+            process.wait()
+    raise typer.Exit(code)
 
 
 def up(
