@@ -1,8 +1,8 @@
 """Runs the ledger's migrations, on a connection handed in by `docmill db upgrade` or on DOCMILL_DATABASE_URL."""
 
-from alembic import context
 from sqlalchemy import Connection
 
+from alembic import context
 from orchestrator.ledger.engine import begin, create_ledger_engine
 from orchestrator.ledger.tables import metadata
 from orchestrator.settings import load_settings

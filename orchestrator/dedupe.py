@@ -26,6 +26,7 @@ __all__ = ["Dedupe", "Numbered", "SliceTally"]
 
 # A file changed this recently could change again within the same tick of the file system's clock.
 _TRUSTED_AGE_NS = 2_000_000_000
+_REMEMBERED_CHANGES = 100_000  # beyond, all unchanged documents are guarded: slower, and as right
 _BLOCK_BYTES = 8 * 1024 * 1024
 
 Numbered = tuple[int, Document]  # a document and its place in the job
@@ -67,6 +68,7 @@ class Dedupe:
         self.job_number = job_number
         self.max_document_bytes = max_document_bytes
         self.tally = SliceTally()
+        self._changed: set[str] = set()  # ids sent to be replaced: what a later slice says of them must win
 
     def take_tally(self) -> SliceTally:
         """What has been tallied since the last call."""
@@ -86,7 +88,13 @@ class Dedupe:
             for _, numbered in undecided:
                 body = self._read(numbered)
                 if body and not self._is_unchanged(numbered, body, known):
-                    yield _batch_document(numbered, body, known)
+                    yield self._survivor(numbered, body, known)
+
+    def _survivor(self, numbered: Numbered, body: _Body, known: dict[str, KnownDocument]) -> BatchDocument:
+        survivor = _batch_document(numbered, body, known)
+        if not survivor.is_new and len(self._changed) < _REMEMBERED_CHANGES:
+            self._changed.add(survivor.id)
+        return survivor
 
     def _admitted(self, documents: Sequence[Numbered]) -> dict[str, Numbered]:
         """Documents by id; the last of an id wins, and an id that no database could hold is refused."""
@@ -196,11 +204,13 @@ class Dedupe:
                 self.tally.aliases.append(_alias(name, owner, body, version_of(self.job_number, numbered[0])))
             elif not (has_nodes and self._is_unchanged(numbered, body, known)):
                 owners.setdefault(body.body_hash, name)
-                yield _batch_document(numbered, body, known)
+                yield self._survivor(numbered, body, known)
 
     def write(self, connection: Connection, job_id: str, tally: SliceTally, *, has_rivals: bool) -> None:
         """Write to the ledger's documents what a tally says of them."""
-        guarded = tally.guarded if has_rivals else []
+        guarded = tally.guarded
+        if not has_rivals and len(self._changed) < _REMEMBERED_CHANGES:
+            guarded = [(id, version) for id, version in guarded if id in self._changed]
         touched = {id for id, _ in (*tally.stamps, *guarded)} | {alias.id for alias in tally.aliases}
         if touched:
             ledger_documents.lock(connection, self.collection, touched)

@@ -4,8 +4,8 @@ What it does to a running system: it makes new tables, and locks nothing.
 """
 
 import sqlalchemy as sa
-from alembic import op
 
+from alembic import op
 from orchestrator.ledger.clock import UTCDateTime
 
 revision = "0001"
@@ -40,6 +40,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("collection", "id", name=op.f("pk_documents")),
     )
     op.create_index("ix_documents_collection_body_hash", "documents", ["collection", "body_hash"], unique=False)
+    op.create_index(
+        "ix_documents_alias",
+        "documents",
+        ["collection", "alias_of"],
+        unique=False,
+        postgresql_where=sa.text("alias_of IS NOT NULL"),
+        sqlite_where=sa.text("alias_of IS NOT NULL"),
+    )
 
     op.create_table(
         "jobs",

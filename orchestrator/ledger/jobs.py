@@ -257,7 +257,7 @@ def finish(connection: Connection, job_id: str) -> Finish:
     if row.state == JobState.ENQUEUING or connection.execute(select(is_open)).scalar():
         return Finish.OPEN
     cancelled = row.state == JobState.CANCELLING
-    if row.may_delete and not cancelled and vanished_count(connection, job_id)[0]:
+    if row.may_delete and not cancelled and not row.error and vanished_count(connection, job_id)[0]:
         return Finish.DELETE
     if cancelled:
         state = JobState.CANCELLED

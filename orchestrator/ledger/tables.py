@@ -27,6 +27,7 @@ metadata = MetaData(
 
 _Number = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up INTEGER keys only
 _OPEN_BATCH = text("state IN ('pending', 'waiting', 'running', 'retrying', 'transformed')")
+_ALIAS = text("alias_of IS NOT NULL")
 _OPEN_JOB = text("state IN ('enqueuing', 'running', 'cancelling')")
 
 documents = Table(
@@ -44,6 +45,7 @@ documents = Table(
     Column("job_id", String(32), nullable=False),  # the job that wrote this row
     Column("updated_at", UTCDateTime, nullable=False, server_default=text("CURRENT_TIMESTAMP")),
     Index("ix_documents_collection_body_hash", "collection", "body_hash"),
+    Index("ix_documents_alias", "collection", "alias_of", postgresql_where=_ALIAS, sqlite_where=_ALIAS),
 )
 
 jobs = Table(
