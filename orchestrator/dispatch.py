@@ -24,7 +24,7 @@ from orchestrator.dedupe import Dedupe, Numbered
 from orchestrator.ledger import batches, documents, jobs
 from orchestrator.ledger.batches import NewBatch
 from orchestrator.ledger.engine import begin
-from orchestrator.ledger.failures import Failure
+from orchestrator.ledger.failures import Failure, record
 from orchestrator.ledger.jobs import Finish, JobRow
 
 __all__ = ["dispatch"]
@@ -133,7 +133,7 @@ def _is_modest(connections: Connections, connection: Connection, job_id: str) ->
         f"{gone} of {total} documents vanished from the source, more than the allowed share of {share:.0%}: none was "
         "deleted; if this is meant, ingest again with --allow-mass-delete"
     )
-    jobs.refuse(connection, job_id, [Failure("*", "delete", "MassDelete", message)])
+    record(connection, job_id, [Failure("*", "delete", "MassDelete", message)])
     return False
 
 

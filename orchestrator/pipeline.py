@@ -34,7 +34,7 @@ class IngestionPipeline:
     Args:
         name: says what the pipeline is for; names the collection too, unless `collection` does.
         transformations: the steps, in order. Parsing comes first by itself. Default: split and embed, by the settings.
-        vector_store: where the nodes go: `pgvector` (the ledger's Postgres) or `sqlite`.
+        vector_store: where the nodes go: `pgvector` (the ledger's Postgres) or `sqlite`; default: by the settings.
         docstore_strategy: what happens to documents the ledger already knows; see `DocstoreStrategy`.
         collection: nodes that are searched together: a-z, 0-9, - and _.
         settings: addresses and bounds; default: from the environment.
@@ -48,7 +48,7 @@ class IngestionPipeline:
         name: str,
         transformations: Transformations | None = None,
         *,
-        vector_store: str = "pgvector",
+        vector_store: str | None = None,
         docstore_strategy: str = "upserts",
         collection: str | None = None,
         settings: Settings | None = None,
@@ -61,7 +61,7 @@ class IngestionPipeline:
                 name=name,
                 collection=collection or _collection_name(name),
                 transformations=tuple(_specs(transformations, self.settings)),
-                vector_store=vector_store,
+                vector_store=vector_store or self.settings.vector_store,
                 strategy=_strategy(docstore_strategy),
             )
         except ValidationError as error:

@@ -27,7 +27,7 @@ from orchestrator.ledger.documents import vanished_count
 from orchestrator.ledger.failures import Failure, record
 from orchestrator.ledger.statements import insert_into
 from orchestrator.ledger.storable import storable
-from orchestrator.ledger.tables import batches, documents, jobs, listings
+from orchestrator.ledger.tables import batches, documents, failures, jobs, listings
 
 __all__ = [
     "Finish",
@@ -264,13 +264,8 @@ def finish(connection: Connection, job_id: str) -> Finish:
     elif row.error:
         state = JobState.FAILED
     else:
-        failed = (
-            row.failed
-            + connection.execute(
-                select(func.coalesce(func.sum(batches.c.documents_failed), 0)).where(batches.c.job_id == job_id)
-            ).scalar_one()
-        )
-        state = JobState.SUCCEEDED_WITH_FAILURES if failed else JobState.SUCCEEDED
+        has_failures = connection.execute(select(exists().where(failures.c.job_id == job_id))).scalar()
+        state = JobState.SUCCEEDED_WITH_FAILURES if has_failures else JobState.SUCCEEDED
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(state=state, finished_at=now()))
     connection.execute(delete(listings).where(listings.c.job_id == job_id))
     return Finish.DONE

@@ -102,6 +102,9 @@ def write(addresses: Addresses, value: str) -> None:
     for url in (addresses.broker_url, addresses.result_url, addresses.cache_url):
         with closing(Redis.from_url(redis_client_url(url))) as client:
             client.set("kept", value)
+            if url != addresses.cache_url:
+                # Every second is what the servers promise; here, wait for the disk.
+                assert client.waitaof(1, 0, 5000)[0] == 1
 
 
 def read(addresses: Addresses) -> list[str]:
