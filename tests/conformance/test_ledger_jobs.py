@@ -8,7 +8,7 @@ import pytest
 from orchestrator.contracts.errors import ConfigurationError, JobNotFound
 from orchestrator.contracts.report import TERMINAL_JOB_STATES, BatchState, JobState
 from orchestrator.contracts.spec import DocstoreStrategy
-from orchestrator.ledger import batches, documents, jobs
+from orchestrator.ledger import batches, documents, failures, jobs
 from orchestrator.ledger.batches import BatchOutcome
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.failures import Failure, failures_of
@@ -176,6 +176,7 @@ def test_state_says_that_documents_failed(ledger: Ledger) -> None:
     ledger.batches(in_batch.id, 1)
     ledger.transformed(in_batch.id, 0)
     ledger.call(batches.commit, in_batch.id, [BatchOutcome(0, documents_new=1, documents_failed=1)])
+    ledger.call(failures.record, in_batch.id, [_failure()])
     ledger.call(jobs.refuse, before.id, [_failure()])
     ledger.call(jobs.refuse, none.id, [])
     for job in (in_batch, before, none):
