@@ -27,6 +27,7 @@ metadata = MetaData(
 
 _Number = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up INTEGER keys only
 _OPEN_BATCH = text("state IN ('pending', 'waiting', 'running', 'retrying', 'transformed')")
+_UNRESOLVED = text("resolved_at IS NULL")
 _ALIAS = text("alias_of IS NOT NULL")
 _OPEN_JOB = text("state IN ('enqueuing', 'running', 'cancelling')")
 
@@ -41,6 +42,7 @@ documents = Table(
     Column("stamp", Text),  # of the file: the gate that spares reading it; NULL where it says nothing
     Column("alias_of", Text),  # the document with the same body whose nodes stand for this one
     Column("node_count", Integer, nullable=False),
+    Column("nodes_hash", String(40)),  # over the ids of its nodes, in order: what the vector store must hold
     Column("version", BigInteger, nullable=False),  # order of enqueuing: an older commit changes nothing
     Column("job_id", String(32), nullable=False),  # the job that wrote this row
     Column("updated_at", UTCDateTime, nullable=False, server_default=text("CURRENT_TIMESTAMP")),
@@ -59,6 +61,8 @@ jobs = Table(
     Column("strategy", String(32), nullable=False),
     Column("state", String(32), nullable=False),
     Column("error", Text),  # why the job itself failed
+    Column("paused", Boolean, nullable=False, server_default=text("false")),  # no batch is begun meanwhile
+    Column("priority", String(8), nullable=False, server_default="normal"),  # high, normal or low
     Column("scope", Text, nullable=False, server_default=""),  # id prefix within which documents may vanish
     Column("may_delete", Boolean, nullable=False, server_default=text("false")),  # listing complete, guard passed
     Column("seen", Integer, nullable=False, server_default="0"),
@@ -122,6 +126,16 @@ failures = Table(
     Column("traceback", Text),
     Column("attempts", Integer, nullable=False, server_default="1"),
     Column("created_at", UTCDateTime, nullable=False, default=now()),
+    Column("collection", String(63), nullable=False, server_default=""),
+    Column("payload", LargeBinary),  # the document, compressed, so that it can be tried again
+    Column("resolved_at", UTCDateTime),  # when the document was ingested after all
+    Index(
+        "ix_failures_unresolved",
+        "collection",
+        "document_id",
+        postgresql_where=_UNRESOLVED,
+        sqlite_where=_UNRESOLVED,
+    ),
 )
 
 # Every id a source listed, kept until the job ends: what is not in it has vanished.
