@@ -17,6 +17,7 @@ from orchestrator.batching import BatchPacker
 from orchestrator.connections import Connections
 from orchestrator.contracts.documents import Document
 from orchestrator.contracts.errors import DocmillError
+from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.queues import send_finish, send_transforms
 from orchestrator.contracts.report import JobState
 from orchestrator.contracts.spec import DocstoreStrategy
@@ -27,7 +28,7 @@ from orchestrator.ledger.engine import begin
 from orchestrator.ledger.failures import Failure, record
 from orchestrator.ledger.jobs import Finish, JobRow
 
-__all__ = ["dispatch"]
+__all__ = ["close", "dispatch", "fill_window"]
 
 _log = structlog.get_logger(__name__)
 _FLUSH_BYTES = 8 * 1024 * 1024  # compressed payloads held by the client at most, about
@@ -52,12 +53,27 @@ def dispatch(connections: Connections, job: JobRow, source: Iterable[Document], 
             jobs.fail(connection, job.id, f"the source broke off: {type(error).__name__}: {error}")
         close(connections, job.id)
         raise
+    failpoint("dispatch.read")
     with begin(connections.engine) as connection:
         may_delete = job.spec.strategy is DocstoreStrategy.UPSERTS_AND_DELETE and (
             allow_mass_delete or _is_modest(connections, connection, job.id)
         )
         jobs.close_listing(connection, job.id, may_delete=may_delete)
+    failpoint("dispatch.listed")
     close(connections, job.id)
+
+
+def fill_window(connections: Connections, job: JobRow) -> None:
+    """Publish what fits into the job's window. A broker that is away is no error: the ledger has the batches."""
+    with begin(connections.engine) as connection:
+        published = batches.publish_next(connection, job.id, connections.settings.window)
+    failpoint("dispatch.published")
+    try:
+        send_transforms(connections.app, job.id, published, job.priority)
+    except (KombuError, OSError) as error:
+        # The reconciler sends the messages once the broker is back.
+        _log.warning("publishing failed", job=job.id, batches=len(published), error=str(error))
+    failpoint("dispatch.sent")
 
 
 def close(connections: Connections, job_id: str) -> None:
@@ -65,6 +81,7 @@ def close(connections: Connections, job_id: str) -> None:
     with begin(connections.engine) as connection:
         outcome = jobs.finish(connection, job_id)
     if outcome is Finish.DELETE:
+        failpoint("dispatch.finish_due")
         send_finish(connections.app, job_id)
 
 
@@ -113,13 +130,8 @@ class _SliceWriter:
             )
             if state is JobState.ENQUEUING:
                 batches.add(connection, job_id, new)
-        with begin(self.connections.engine) as connection:
-            published = batches.publish_next(connection, job_id, self.connections.settings.window)
-        try:
-            send_transforms(self.connections.app, job_id, published)
-        except (KombuError, OSError) as error:
-            # The ledger has accepted the batches; the reconciler sends their messages once the broker is back.
-            _log.warning("publishing failed", job=job_id, batches=len(published), error=str(error))
+        failpoint("dispatch.slice_committed")
+        fill_window(self.connections, self.job)
         return state
 
 

@@ -13,7 +13,7 @@ from orchestrator.contracts.report import TERMINAL_JOB_STATES, JobState, Report
 if TYPE_CHECKING:
     from orchestrator.connections import Connections
     from orchestrator.ledger.failures import FailureRow
-    from orchestrator.ledger.jobs import Progress
+    from orchestrator.ledger.reports import Progress
 
 __all__ = ["Job"]
 
@@ -38,20 +38,20 @@ class Job:
         Raises:
             JobNotFound: the ledger does not know it.
         """
-        from orchestrator.ledger import jobs
+        from orchestrator.ledger import reports
         from orchestrator.ledger.engine import begin
 
         with begin(self._connections.engine) as connection:
-            return jobs.report(connection, self.id)
+            return reports.report(connection, self.id)
 
     @property
     def progress(self) -> Progress:
         """How far the job is, batch by batch."""
-        from orchestrator.ledger import jobs
+        from orchestrator.ledger import reports
         from orchestrator.ledger.engine import begin
 
         with begin(self._connections.engine) as connection:
-            return jobs.progress(connection, self.id)
+            return reports.progress(connection, self.id)
 
     @property
     def state(self) -> JobState:
@@ -96,12 +96,33 @@ class Job:
     def cancel(self) -> JobState:
         """Ask the job to stop. What is committed stays; nothing more is. Asking again changes nothing."""
         from orchestrator.dispatch import close
-        from orchestrator.ledger import jobs
+        from orchestrator.ledger import control
         from orchestrator.ledger.engine import begin
 
         with begin(self._connections.engine) as connection:
-            jobs.cancel(connection, self.id)
+            control.cancel(connection, self.id)
         close(self._connections, self.id)
+        return self.state
+
+    def pause(self) -> JobState:
+        """Begin no more batches; those that run end, and are committed. Asking again changes nothing."""
+        from orchestrator.ledger import control
+        from orchestrator.ledger.engine import begin
+
+        with begin(self._connections.engine) as connection:
+            control.pause(connection, self.id)
+        return self.state
+
+    def resume(self) -> JobState:
+        """Let a paused job go on. Asking again changes nothing."""
+        from orchestrator.dispatch import fill_window
+        from orchestrator.ledger import control, jobs
+        from orchestrator.ledger.engine import begin
+
+        with begin(self._connections.engine) as connection:
+            control.resume(connection, self.id)
+            job = jobs.get(connection, self.id)
+        fill_window(self._connections, job)
         return self.state
 
     @contextmanager

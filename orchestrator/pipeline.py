@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from orchestrator.contracts.documents import Document
 from orchestrator.contracts.errors import ConfigurationError, EmptySource
+from orchestrator.contracts.messages import Priority
 from orchestrator.contracts.report import Report
 from orchestrator.contracts.spec import DocstoreStrategy, PipelineSpec, SpecSource, TransformationSpec
 from orchestrator.job import Job
@@ -21,7 +22,7 @@ from orchestrator.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from orchestrator.connections import Connections
-    from orchestrator.ledger.jobs import Progress
+    from orchestrator.ledger.reports import Progress
 
 __all__ = ["IngestionPipeline"]
 
@@ -78,15 +79,24 @@ class IngestionPipeline:
             self._connections = process_runtime(self.settings).connections
         return self._connections
 
-    def enqueue(self, documents: Iterable[Document], *, scope: str = "", allow_mass_delete: bool = False) -> Job:
+    def enqueue(
+        self,
+        documents: Iterable[Document],
+        *,
+        scope: str = "",
+        allow_mass_delete: bool = False,
+        priority: str = "normal",
+    ) -> Job:
         """Hand documents to the workers; returns once the ledger has them all.
 
         Args:
             documents: streamed, never all in memory.
             scope: with `upserts_and_delete`, only documents whose id begins so may vanish.
             allow_mass_delete: let more than the set share of the collection vanish, even all of it.
+            priority: high, normal or low: whose batches workers take first.
 
         Raises:
+            ConfigurationError: there is no such priority.
             EmptySource: there was no document; nothing has been changed.
             ServiceUnreachable: the database or the broker does not answer; nothing has been enqueued.
             Exception: whatever the source raises; the job then ends as failed, with what was read before.
@@ -95,13 +105,14 @@ class IngestionPipeline:
         from orchestrator.ledger import jobs
         from orchestrator.ledger.engine import begin
 
+        rank = _priority(priority)
         source = iter(documents)
         if not allow_mass_delete:
             source = _not_empty(source)
         connections = self.connections
         connections.check()
         with begin(connections.engine) as connection:
-            job = jobs.create(connection, secrets.token_hex(6), self.spec, scope=scope)
+            job = jobs.create(connection, secrets.token_hex(6), self.spec, scope=scope, priority=rank)
         dispatch(connections, job, source, allow_mass_delete=allow_mass_delete)
         return Job(connections, job.id)
 
@@ -113,9 +124,10 @@ class IngestionPipeline:
         on_progress: Callable[[Progress], None] | None = None,
         scope: str = "",
         allow_mass_delete: bool = False,
+        priority: str = "normal",
     ) -> Report:
         """`enqueue`, then wait for the end. Raises what these raise."""
-        job = self.enqueue(documents, scope=scope, allow_mass_delete=allow_mass_delete)
+        job = self.enqueue(documents, scope=scope, allow_mass_delete=allow_mass_delete, priority=priority)
         return job.wait(timeout, on_progress)
 
     async def arun(self, documents: Iterable[Document], *, timeout: float | None = None) -> Report:
@@ -133,6 +145,13 @@ def _strategy(name: str) -> DocstoreStrategy:
     except ValueError:
         allowed = ", ".join(DocstoreStrategy)
         raise ConfigurationError(f"docstore_strategy {name!r} is unknown; allowed are {allowed}") from None
+
+
+def _priority(name: str) -> Priority:
+    try:
+        return Priority(name)
+    except ValueError:
+        raise ConfigurationError(f"priority {name!r} is unknown; allowed are {', '.join(Priority)}") from None
 
 
 def _specs(transformations: Transformations | None, settings: Settings) -> Iterator[TransformationSpec]:

@@ -15,10 +15,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from orchestrator.contracts.errors import CollectionMismatch, PayloadError, TransientError
+from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.messages import CommitMessage
-from orchestrator.contracts.queues import send_commit, send_transforms
+from orchestrator.contracts.queues import send_commit
 from orchestrator.contracts.spec import DocstoreStrategy
-from orchestrator.ledger import batches, documents, jobs
+from orchestrator.ledger import batches, control, documents
 from orchestrator.ledger.batches import BatchOutcome
 from orchestrator.ledger.documents import DocumentRow, version_of
 from orchestrator.ledger.engine import begin
@@ -46,21 +47,25 @@ def commit(context: WorkerContext, message: CommitMessage) -> dict[str, Any]:
     with begin(context.engine) as connection:
         attempts = batches.lock_transformed(connection, job.id, message.batches)
     results = _fetch(context, job, attempts)
+    failpoint("commit.fetched")
     try:
         with begin(context.engine) as connection:
             outcomes, lost = _write(context, connection, job, attempts, results)
     except CollectionMismatch as error:
         with begin(context.engine) as connection:
-            jobs.abort(connection, job.id, error)
+            control.abort(connection, job.id, error)
         finish(context, job.id)
         return {"aborted": str(error)}
     except (OperationalError, InterfaceError, TransientError):
         raise
     except Exception as error:  # noqa: BLE001 - the task boundary: something in these batches cannot be stored
         return _take_apart(context, job, list(attempts), error)
+    failpoint("commit.committed")
     context.aggregator.drop(job.id, {outcome.number: attempts[outcome.number] for outcome in outcomes})
-    send_transforms(context.app, job.id, lost)
+    failpoint("commit.dropped")
+    context.publish(job.id, lost)
     context.fill_window(job.id)
+    failpoint("commit.filled")
     finish(context, job.id)
     return {
         "batches": len(outcomes),
@@ -108,7 +113,9 @@ def _write(
     gone = [number for number in waiting if number not in results]
     lost = batches.put_back(connection, job.id, gone, "its nodes were lost from Redis") if gone else []
     winners = _claim(connection, job, current)
+    failpoint("commit.claimed")
     removed = _store_nodes(context, connection, job, current, winners)
+    failpoint("commit.removed")
     outcomes = [_outcome(number, result, winners) for number, result in current.items()]
     if outcomes:
         # Which batch a stale node belonged to is not known; the sum is what counts.
@@ -118,6 +125,7 @@ def _write(
     ]
     record(connection, job.id, failures)
     batches.commit(connection, job.id, outcomes)
+    failpoint("commit.written")
     return outcomes, lost
 
 
@@ -175,6 +183,7 @@ def _store_nodes(
     store = context.store_of(job.spec)
     store.open_collection(connection, Collection(job.collection, made_by.model, made_by.dimension))
     store.upsert(connection, job.collection, [node for document in written for node in document.nodes])
+    failpoint("commit.upserted")
     keep = {document.document.id: [node.id for node in document.nodes] for document in written}
     return store.remove_stale(connection, job.collection, keep)
 

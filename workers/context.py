@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.contracts.addresses import redis_client_url
 from orchestrator.contracts.errors import CollectionMismatch
+from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.queues import send_transforms
 from orchestrator.contracts.spec import PipelineSpec
 from orchestrator.ledger import batches, jobs
@@ -106,4 +108,10 @@ class WorkerContext:
         """Publish what fits into the job's window now."""
         with begin(self.engine) as connection:
             published = batches.publish_next(connection, job_id, self.settings.window)
-        send_transforms(self.app, job_id, published)
+        failpoint("window.published")
+        self.publish(job_id, published)
+
+    def publish(self, job_id: str, published: Sequence[batches.Published]) -> None:
+        """Send the messages of batches that the ledger has marked as waiting."""
+        if published:
+            send_transforms(self.app, job_id, published, self.job(job_id).priority)

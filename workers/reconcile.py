@@ -10,10 +10,13 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from orchestrator.contracts.errors import DocmillError, TerminalError
-from orchestrator.contracts.queues import TRANSFORM_QUEUE, send_commit, send_transforms
+from orchestrator.contracts.addresses import redacted
+from orchestrator.contracts.errors import DocmillError, ServiceUnreachable, TerminalError
+from orchestrator.contracts.failpoints import failpoint
+from orchestrator.contracts.queues import TRANSFORM_QUEUE, send_commit
 from orchestrator.contracts.report import JobState
-from orchestrator.ledger import jobs, stalled
+from orchestrator.ledger import control, jobs, stalled
+from orchestrator.ledger.batches import hold_back
 from orchestrator.ledger.engine import begin
 from workers.context import WorkerContext
 from workers.finish import finish
@@ -24,10 +27,7 @@ __all__ = ["reconcile"]
 _log = structlog.get_logger(__name__)
 _LOCK_KEY = "docmill:reconciling"
 _LOCK_SECONDS = 60
-# A message not taken for so long was lost, if its queue is empty; or else, after so much longer, all the same.
-_LOST_AFTER_SECONDS = 10.0
-_SURELY_LOST_AFTER_SECONDS = 300.0
-_FORGOTTEN_AFTER_SECONDS = 8.0  # a commit is sent within milliseconds of the last transform of its segment
+_SURELY_LOST_AFTER_SECONDS = 300.0  # a message not taken for so long was lost, whatever its queue holds
 
 
 class WorkerLost(TerminalError):
@@ -39,6 +39,7 @@ def reconcile(context: WorkerContext) -> dict[str, Any]:
     redis = context.aggregator.redis
     if not redis.set(_LOCK_KEY, context.owner, nx=True, ex=_LOCK_SECONDS):
         return {"skipped": "another worker is at it"}
+    failpoint("reconcile.begun")
     try:
         looks: dict[str, Callable[[WorkerContext], int]] = {
             "abandoned": _abandoned,
@@ -49,6 +50,7 @@ def reconcile(context: WorkerContext) -> dict[str, Any]:
             "jobs": _open_jobs,
         }
         moved = {name: count for name, look in looks.items() if (count := _safely(name, look, context))}
+        failpoint("reconcile.moved")
     finally:
         redis.delete(_LOCK_KEY)
     if moved:
@@ -66,12 +68,20 @@ def _safely(name: str, look: Callable[[WorkerContext], int], context: WorkerCont
 
 
 def _queued(context: WorkerContext) -> int:
-    """Messages in the queue of transforms that no worker has taken."""
+    """Messages in the queue of transforms that no worker has taken.
+
+    Raises:
+        ServiceUnreachable: the broker does not answer.
+    """
+    # A connection for this question alone: on RabbitMQ a queue that is not there closes the channel.
     with context.app.connection_for_read() as connection:
         try:
+            connection.ensure_connection(max_retries=1, timeout=context.settings.connect_timeout)
             return int(connection.default_channel.queue_declare(TRANSFORM_QUEUE, passive=True).message_count)
         except connection.channel_errors:
             return 0  # an empty Redis list does not exist
+        except connection.connection_errors as error:
+            raise ServiceUnreachable("broker", redacted(context.settings.broker_url or ""), repr(error)) from error
 
 
 def _abandoned(context: WorkerContext) -> int:
@@ -79,8 +89,10 @@ def _abandoned(context: WorkerContext) -> int:
     settings = context.settings
     with begin(context.engine) as connection:
         found = stalled.abandoned(connection, stale_after=settings.stale_after, max_attempts=settings.max_attempts)
+    if found:
+        failpoint("reconcile.abandoned")
     for job_id, published in found.items():
-        send_transforms(context.app, job_id, published)
+        context.publish(job_id, published)
     return sum(map(len, found.values()))
 
 
@@ -91,6 +103,8 @@ def _exhausted(context: WorkerContext) -> int:
         leases = stalled.exhausted(
             connection, context.owner, stale_after=settings.stale_after, max_attempts=settings.max_attempts
         )
+    if leases:
+        failpoint("reconcile.exhausted")
     for held in leases:
         error = WorkerLost(f"its worker process died {settings.max_attempts} times while running it")
         halve_or_give_up(context, held, error, {})
@@ -99,18 +113,22 @@ def _exhausted(context: WorkerContext) -> int:
 
 def _lost_messages(context: WorkerContext) -> int:
     """Batches that wait for a message nobody will ever take."""
-    older_than = _SURELY_LOST_AFTER_SECONDS if _queued(context) else _LOST_AFTER_SECONDS
+    older_than = _SURELY_LOST_AFTER_SECONDS if _queued(context) else context.settings.lost_after
     with begin(context.engine) as ledger:
         found = stalled.lost_messages(ledger, older_than=older_than)
+    if found:
+        failpoint("reconcile.lost")
     for job_id, published in found.items():
-        send_transforms(context.app, job_id, published)
+        context.publish(job_id, published)
     return sum(map(len, found.values()))
 
 
 def _forgotten_commits(context: WorkerContext) -> int:
     """Batches whose nodes wait for a commit that nobody sent, or that got lost."""
     with begin(context.engine) as connection:
-        found = stalled.forgotten_commits(connection, older_than=_FORGOTTEN_AFTER_SECONDS)
+        found = stalled.forgotten_commits(connection, older_than=context.settings.forgotten_after)
+    if found:
+        failpoint("reconcile.forgotten")
     size = context.settings.segment_batches
     for job_id, numbers in found.items():
         for start in range(0, len(numbers), size):
@@ -132,14 +150,16 @@ def _open_jobs(context: WorkerContext) -> int:
     with begin(context.engine) as connection:
         found = stalled.open_jobs(connection)
     finished = 0
-    for job_id, state, has_open in found:
-        if state is JobState.CANCELLING:
+    for job in found:
+        if job.state is JobState.CANCELLING:
             with begin(context.engine) as connection:
-                jobs.cancel_batches(connection, job_id)
-            has_open = False
-        if has_open:
-            context.fill_window(job_id)
-        elif state is not JobState.ENQUEUING:
-            finish(context, job_id)
+                control.cancel_batches(connection, job.id)
+        if job.has_open and job.paused:
+            with begin(context.engine) as connection:
+                hold_back(connection, job.id)
+        elif job.has_open and job.state is not JobState.CANCELLING:
+            context.fill_window(job.id)
+        elif job.state is not JobState.ENQUEUING:
+            finish(context, job.id)
             finished += 1
     return finished

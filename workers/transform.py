@@ -9,10 +9,11 @@ import structlog
 from redis.exceptions import RedisError
 
 from orchestrator.contracts.errors import ConfigurationError, TransientError
+from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.messages import TransformMessage
 from orchestrator.contracts.payload import decode_payload
 from orchestrator.contracts.report import BatchState
-from orchestrator.ledger import batches, jobs
+from orchestrator.ledger import batches, control
 from orchestrator.ledger.batches import Lease
 from orchestrator.ledger.engine import begin
 from workers.blob import encode_result
@@ -38,12 +39,15 @@ def transform(context: WorkerContext, message: TransformMessage) -> dict[str, An
     held = _lease(context, message)
     if held is None:
         return {"skipped": "done, cancelled, or run by another worker"}
+    failpoint("transform.leased")
     usage = Usage()
     try:
         with context.heartbeat.beating():
             result = context.chain(held.job_id).run(decode_payload(held.payload), usage)
+            failpoint("transform.chained")
             blob = encode_result(result)
             context.aggregator.store(held.job_id, held.number, held.attempt, blob)
+            failpoint("transform.stored")
     except ConfigurationError as error:
         return _abort(context, held, error)
     except (TransientError, RedisError) as error:
@@ -74,10 +78,11 @@ def _hand_over(
     with begin(context.engine) as connection:
         counts = batches.mark_transformed(connection, held, usage.as_counts())
         if not counts:
-            jobs.cancel_batches(connection, held.job_id)
+            control.cancel_batches(connection, held.job_id)
     if not counts:
         finish(context, held.job_id)
         return {"skipped": "the lease was lost: another worker's result counts"}
+    failpoint("transform.marked")
     gather(context, held, nodes=result.node_count, tokens=usage.tokens_embedding, blob_bytes=blob_bytes)
     return {
         "documents": len(result.documents),
@@ -103,6 +108,6 @@ def _retry(context: WorkerContext, held: Lease, usage: Usage, error: Exception) 
 def _abort(context: WorkerContext, held: Lease, error: ConfigurationError) -> dict[str, Any]:
     """The spec itself cannot be run: every batch would fail like this one, so the job ends here."""
     with begin(context.engine) as connection:
-        jobs.abort(connection, held.job_id, error)
+        control.abort(connection, held.job_id, error)
     finish(context, held.job_id)
     return {"aborted": str(error)}

@@ -2,20 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
+from sqlalchemy import select
 
 from orchestrator.connections import Connections
 from orchestrator.contracts.addresses import redacted, redis_client_url
 from orchestrator.contracts.errors import DocmillError
 from orchestrator.contracts.queues import QUEUES
+from orchestrator.ledger.clock import now
+from orchestrator.ledger.engine import begin
 from orchestrator.ledger.migrate import require_current
 
 __all__ = ["Finding", "checkup"]
 
+_MAX_SKEW_SECONDS = 5.0
 _PATIENCE_SECONDS = 2.0  # for workers to answer
 
 
@@ -35,6 +40,7 @@ def checkup(connections: Connections) -> list[Finding]:
         "broker": _broker,
         "results": _results,
         "cache": _cache,
+        "clock": _clock,
         "tokenizer": _tokenizer,
         "workers": _workers,
     }
@@ -50,6 +56,18 @@ def checkup(connections: Connections) -> list[Finding]:
 def _database(connections: Connections) -> str:
     require_current(connections.engine)
     return f"{connections.engine.url.render_as_string(hide_password=True)}, schema is current"
+
+
+def _clock(connections: Connections) -> str:
+    """Leases go by the database's clock alone, but logs and stamps of files are read by people on this one's."""
+    with begin(connections.engine) as connection:
+        theirs = connection.execute(select(now())).scalar_one()
+    skew = abs((datetime.now(UTC) - theirs).total_seconds())
+    if skew > _MAX_SKEW_SECONDS:
+        raise DocmillError(
+            f"this clock and the database's are {skew:.0f} s apart: set both by NTP, or times in logs mislead"
+        )
+    return f"{skew:.1f} s from the database's"
 
 
 def _broker(connections: Connections) -> str:

@@ -1,11 +1,15 @@
 """`docmill ingest`: files in; split, embedded, deduplicated nodes out."""
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orchestrator.cli.options import DEFAULT_COLLECTION, AsJson
+
+if TYPE_CHECKING:
+    from orchestrator.job import Job
 
 __all__ = ["register"]
 
@@ -41,6 +45,7 @@ def ingest(
     pipeline: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A pipeline in TOML.", show_default=False)
     ] = None,
+    priority: Annotated[str, typer.Option(help="high, normal or low: whose batches workers take first.")] = "normal",
     allow_mass_delete: Annotated[
         bool, typer.Option("--allow-mass-delete", help="Let most of a collection vanish with its files.")
     ] = False,
@@ -62,7 +67,7 @@ def ingest(
     IngestionPipeline(**arguments, settings=settings)  # what is wrong with it is said before anything is started
     with Runtime(settings, workers=workers if wait else workers or 0) as runtime:
         ours = IngestionPipeline(**arguments, settings=settings, connections=runtime.connections)
-        job = ours.enqueue(source, allow_mass_delete=allow_mass_delete)
+        job = ours.enqueue(source, allow_mass_delete=allow_mass_delete, priority=priority)
         if not wait:
             print_json({"job_id": job.id}) if as_json else typer.echo(job.id)
             return
@@ -70,10 +75,7 @@ def ingest(
             with shown_progress(quiet=as_json) as show:
                 report = job.wait(on_progress=show)
         except KeyboardInterrupt:
-            typer.echo(
-                f"\njob {job.id} is not finished; workers go on with it whenever they run: docmill status {job.id}",
-                err=True,
-            )
+            _detach_or_cancel(job)
             raise
         # Before the services stop: that takes a moment, or longer where a search index is being built.
         print_json(report_object(report)) if as_json else print_report(report)
@@ -81,6 +83,18 @@ def ingest(
         raise typer.Exit(3)
     if report.state is not JobState.SUCCEEDED:
         raise typer.Exit(1)
+
+
+def _detach_or_cancel(job: "Job") -> None:
+    """Ctrl-C: ask what is to become of the job; without a terminal to ask, it goes on."""
+    answer = "d"
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        typer.echo(f"\njob {job.id} is not finished.", err=True)
+        answer = typer.prompt("[d]etach and let workers go on, or [c]ancel it?", default="d", err=True)
+    if answer.strip().lower().startswith("c"):
+        typer.echo(f"job {job.id}: {job.cancel()}; what is committed stays", err=True)
+    else:
+        typer.echo(f"job {job.id} goes on whenever workers run: docmill status {job.id}", err=True)
 
 
 def _pipeline_arguments(

@@ -9,9 +9,18 @@ from orchestrator.cli.options import AsJson, JobId
 __all__ = ["register"]
 
 
+# What a batch's state means to somebody who waits, where the word alone does not say it.
+_SHOWN_STATES = {
+    "pending": "pending",
+    "waiting": "waiting for a worker",
+    "transformed": "waiting for a commit",
+    "failed": "quarantined",
+}
+
+
 def register(app: typer.Typer) -> None:
     """Add this file's commands."""
-    for command in (jobs, status, failures, cancel):
+    for command in (jobs, status, failures, cancel, pause, resume):
         app.command()(command)
 
 
@@ -71,12 +80,24 @@ def status(job: JobId, as_json: AsJson = False) -> None:
         found = Job(runtime.connections, job)
         report, progress = found.report, found.progress
     if as_json:
-        print_json({**report_object(report), "batch_states": progress.batches, "reasons": progress.reasons})
+        print_json(
+            {
+                **report_object(report),
+                "paused": progress.paused,
+                "batch_states": progress.batches,
+                "stalled": progress.stalled,
+                "reasons": progress.reasons,
+            }
+        )
         return
     print_report(report)
-    states = ", ".join(f"{count:,} {state}" for state, count in sorted(progress.batches.items()))
+    if progress.paused:
+        typer.echo(f"  paused     docmill resume {job}")
+    states = ", ".join(f"{count:,} {_SHOWN_STATES.get(state, state)}" for state, count in progress.batches.items())
     if states:
         typer.echo(f"  by state   {states}")
+    if progress.stalled:
+        typer.echo(f"  stalled    {progress.stalled:,} running batches whose worker is silent; others take over soon")
     for reason in progress.reasons:
         typer.echo(f"  retrying   {reason}")
 
@@ -120,3 +141,27 @@ def cancel(job: JobId, as_json: AsJson = False) -> None:
     with Runtime(load_settings()) as runtime:
         state = Job(runtime.connections, job).cancel()
     print_json({"job_id": job, "state": state}) if as_json else typer.echo(f"job {job}: {state}")
+
+
+def pause(job: JobId, as_json: AsJson = False) -> None:
+    """Begin no more batches of a job; those that run end."""
+    _set_paused(job, True, as_json)
+
+
+def resume(job: JobId, as_json: AsJson = False) -> None:
+    """Let a paused job go on."""
+    _set_paused(job, False, as_json)
+
+
+def _set_paused(job: str, paused: bool, as_json: bool) -> None:
+    from orchestrator.cli.show import print_json
+    from orchestrator.job import Job
+    from orchestrator.runtime import Runtime
+    from orchestrator.settings import load_settings
+
+    with Runtime(load_settings()) as runtime:
+        found = Job(runtime.connections, job)
+        found.pause() if paused else found.resume()
+        progress = found.progress
+    shown = {"job_id": job, "state": progress.state, "paused": progress.paused}
+    print_json(shown) if as_json else typer.echo(f"job {job}: {'paused' if progress.paused else progress.state}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from orchestrator.ledger.jobs import Progress as JobProgress
+    from orchestrator.ledger.reports import Progress as JobProgress
 
 __all__ = ["shown_progress"]
 

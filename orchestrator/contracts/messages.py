@@ -1,5 +1,6 @@
 """Messages: what travels over the broker. Ids and numbers alone, checked on arrival; the ledger has the rest."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +14,7 @@ __all__ = [
     "CommitMessage",
     "FinishMessage",
     "OptimizeMessage",
+    "Priority",
     "TransformMessage",
     "job_channel",
 ]
@@ -23,6 +25,15 @@ COMMIT = "docmill.commit"
 FINISH = "docmill.finish"
 OPTIMIZE = "docmill.optimize"
 RECONCILE = "docmill.reconcile"
+
+
+class Priority(StrEnum):
+    """Whose batches workers take first, of several jobs that wait."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"  # on RabbitMQ's quorum queues the same as normal: they know two priorities
+
 
 JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 BatchNumber = Annotated[int, Field(ge=0, lt=2**31)]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, case, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, func, insert, or_, select, update
 
 from orchestrator.contracts.report import BatchState, JobState
 from orchestrator.ledger.clock import now
@@ -27,6 +27,7 @@ __all__ = [
     "any_on_the_way",
     "commit",
     "heartbeat",
+    "hold_back",
     "lease",
     "lock_transformed",
     "mark_transformed",
@@ -111,6 +112,14 @@ def add(connection: Connection, job_id: str, new: Sequence[NewBatch]) -> None:
     )
 
 
+def _is_open(job_id: str, *, paused: bool | None = None) -> ColumnElement[bool]:
+    """The job takes results; where asked for, it is paused or is not."""
+    condition = [jobs.c.id == job_id, jobs.c.state.in_((JobState.ENQUEUING, JobState.RUNNING))]
+    if paused is not None:
+        condition.append(jobs.c.paused == paused)
+    return exists().where(*condition)
+
+
 def publish_next(connection: Connection, job_id: str, window: int) -> list[Published]:
     """Mark pending batches as waiting, until `window` are unfinished; the caller sends their messages after commit."""
     # Who counts at the same time would fill the same gap.
@@ -120,7 +129,7 @@ def publish_next(connection: Connection, job_id: str, window: int) -> list[Publi
     ).scalar_one()
     if unfinished >= window:
         return []
-    is_pending = and_(batches.c.job_id == job_id, batches.c.state == BatchState.PENDING)
+    is_pending = and_(batches.c.job_id == job_id, batches.c.state == BatchState.PENDING, _is_open(job_id, paused=False))
     # Not a subquery of the update: Postgres may run one again for every row, each time past the limit.
     chosen = connection.execute(
         select(batches.c.number).where(is_pending).order_by(batches.c.number).limit(window - unfinished)
@@ -138,6 +147,19 @@ def _to_waiting(connection: Connection, condition: Any) -> list[Published]:
     return sorted(Published(*row) for row in rows)
 
 
+def hold_back(connection: Connection, job_id: str) -> None:
+    """Batches of a paused job that wait for a worker are pending again: their messages are refused on arrival."""
+    connection.execute(
+        update(batches)
+        .where(
+            batches.c.job_id == job_id,
+            batches.c.state.in_((BatchState.WAITING, BatchState.RETRYING)),
+            _is_open(job_id, paused=True),
+        )
+        .values(state=BatchState.PENDING)
+    )
+
+
 def lease(
     connection: Connection, job_id: str, number: int, owner: str, *, stale_after: float, max_attempts: int
 ) -> Lease | None:
@@ -148,10 +170,15 @@ def lease(
         abandoned,
     )
     strikes = batches.c.strikes + case((abandoned, 1), else_=0)
-    alive = exists().where(jobs.c.id == job_id, jobs.c.state.in_((JobState.ENQUEUING, JobState.RUNNING)))
     row = connection.execute(
         update(batches)
-        .where(batches.c.job_id == job_id, batches.c.number == number, takeable, strikes < max_attempts, alive)
+        .where(
+            batches.c.job_id == job_id,
+            batches.c.number == number,
+            takeable,
+            strikes < max_attempts,
+            _is_open(job_id, paused=False),
+        )
         .values(
             state=BatchState.RUNNING,
             owner=owner,
@@ -252,14 +279,13 @@ def put_back(connection: Connection, job_id: str, numbers: Sequence[int], reason
 
 def lock_transformed(connection: Connection, job_id: str, numbers: Sequence[int]) -> dict[int, int]:
     """Lock the batches that wait for this commit: {number: attempt that counts}; none if the job was cancelled."""
-    alive = exists().where(jobs.c.id == job_id, jobs.c.state.in_((JobState.ENQUEUING, JobState.RUNNING)))
     rows = connection.execute(
         select(batches.c.number, batches.c.attempt)
         .where(
             batches.c.job_id == job_id,
             batches.c.number.in_(numbers),
             batches.c.state == BatchState.TRANSFORMED,
-            alive,
+            _is_open(job_id),
         )
         .order_by(batches.c.number)
         .with_for_update(of=batches)

@@ -5,7 +5,7 @@ Every condition is read from SQL alone. Publishing twice is harmless: a lease is
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, exists, or_, select, update
 
@@ -14,7 +14,7 @@ from orchestrator.ledger.batches import OPEN_STATES, Lease, Published
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.tables import batches, jobs
 
-__all__ = ["abandoned", "exhausted", "forgotten_commits", "lost_messages", "open_jobs", "vanished_clients"]
+__all__ = ["OpenJob", "abandoned", "exhausted", "forgotten_commits", "lost_messages", "open_jobs", "vanished_clients"]
 
 _PAGE = 500  # rows a look; the next look, seconds later, takes the next page
 
@@ -104,12 +104,21 @@ def vanished_clients(connection: Connection, *, stale_after: float) -> Sequence[
     )
 
 
-def open_jobs(connection: Connection) -> list[tuple[str, JobState, bool]]:
-    """(id, state, whether it has open batches) of every job that is not finished, oldest first."""
+class OpenJob(NamedTuple):
+    """A job that is not finished."""
+
+    id: str
+    state: JobState
+    paused: bool
+    has_open: bool  # batches that are not done
+
+
+def open_jobs(connection: Connection) -> list[OpenJob]:
+    """Every job that is not finished, oldest first."""
     has_open = exists().where(batches.c.job_id == jobs.c.id, batches.c.state.in_(OPEN_STATES))
     rows = connection.execute(
-        select(jobs.c.id, jobs.c.state, has_open)
+        select(jobs.c.id, jobs.c.state, jobs.c.paused, has_open)
         .where(jobs.c.state.in_((JobState.ENQUEUING, JobState.RUNNING, JobState.CANCELLING)))
         .order_by(jobs.c.number)
     )
-    return [(id, JobState(state), bool(is_open)) for id, state, is_open in rows]
+    return [OpenJob(id, JobState(state), paused, bool(is_open)) for id, state, paused, is_open in rows]

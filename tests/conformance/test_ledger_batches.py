@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from orchestrator.contracts.report import BatchState, JobState
-from orchestrator.ledger import batches, jobs
+from orchestrator.ledger import batches, control, jobs
 from orchestrator.ledger.batches import BatchOutcome, Lease, NewBatch
 from orchestrator.ledger.engine import begin
 from tests.ledgers import MAX_ATTEMPTS, STALE_AFTER, Ledger, at_once
@@ -330,13 +330,13 @@ def test_cancelling_and_halving_at_once_do_not_deadlock(ledger: Ledger) -> None:
         job = ledger.job()
         ledger.batches(job.id, 200)
         at_once(2, partial(_cancel_or_halve, ledger, job.id, ledger.leased(job.id, 199)))
-        ledger.call(jobs.cancel_batches, job.id)
+        ledger.call(control.cancel_batches, job.id)
         assert ledger.call(jobs.finish, job.id) is jobs.Finish.DONE
 
 
 def _cancel_or_halve(ledger: Ledger, job_id: str, held: Lease, index: int) -> None:
     with begin(ledger.engine) as connection:
         if index == 0:
-            jobs.cancel(connection, job_id)
+            control.cancel(connection, job_id)
         elif batches.settle(connection, held, BatchState.HALVED, "why"):
             batches.add(connection, job_id, [NewBatch(b"half", 1, 1)] * 2)

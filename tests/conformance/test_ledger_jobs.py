@@ -8,7 +8,7 @@ import pytest
 from orchestrator.contracts.errors import ConfigurationError, JobNotFound
 from orchestrator.contracts.report import TERMINAL_JOB_STATES, BatchState, JobState
 from orchestrator.contracts.spec import DocstoreStrategy
-from orchestrator.ledger import batches, documents, failures, jobs
+from orchestrator.ledger import batches, control, documents, failures, jobs, reports
 from orchestrator.ledger.batches import BatchOutcome
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.failures import Failure, failures_of
@@ -40,7 +40,7 @@ def test_jobs_are_numbered_in_the_order_of_enqueuing(ledger: Ledger) -> None:
     assert ledger.call(jobs.recent, 2) == [made[2], made[1]]
 
 
-@pytest.mark.parametrize("ask", [jobs.get, jobs.report, jobs.progress, jobs.cancel, jobs.finish])
+@pytest.mark.parametrize("ask", [jobs.get, reports.report, reports.progress, control.cancel, jobs.finish])
 def test_unknown_job_is_an_error_that_names_it(ledger: Ledger, ask: object) -> None:
     """Asking for a job that is not in the ledger is an error with its id."""
     assert callable(ask)
@@ -65,9 +65,9 @@ def test_slices_are_added_up_and_say_the_state(ledger: Ledger) -> None:
     """Each slice is counted and is a sign of life, and the client learns that its job was cancelled."""
     job = ledger.job()
     assert ledger.call(jobs.add_seen, job.id, seen=10, unchanged=4, duplicate=1) is JobState.ENQUEUING
-    ledger.call(jobs.cancel, job.id)
+    ledger.call(control.cancel, job.id)
     assert ledger.call(jobs.add_seen, job.id, seen=5, unchanged=1, duplicate=2) is JobState.CANCELLING
-    report = ledger.call(jobs.report, job.id)
+    report = ledger.call(reports.report, job.id)
     assert (report.documents.seen, report.documents.unchanged, report.documents.duplicate) == (15, 5, 3)
 
 
@@ -136,7 +136,7 @@ def test_whoever_commits_last_finishes_the_job(ledger: Ledger) -> None:
         return ledger.call(jobs.finish, job.id)
 
     assert Counter(at_once(6, commit_and_finish))[Finish.DONE] == 1
-    assert ledger.call(jobs.report, job.id).documents.new == 12
+    assert ledger.call(reports.report, job.id).documents.new == 12
 
 
 @pytest.mark.parametrize("listed", [["a", "b"], ["a"], []])
@@ -166,7 +166,7 @@ def test_nothing_is_deleted_unless_the_whole_source_was_read(ledger: Ledger, how
         ledger.call(jobs.fail, job.id, "the source broke off")
     ledger.call(jobs.close_listing, job.id, may_delete=how != "not allowed")
     if how == "cancelled":
-        ledger.call(jobs.cancel, job.id)
+        ledger.call(control.cancel, job.id)
     assert ledger.call(jobs.finish, job.id) is Finish.DONE
 
 
@@ -194,7 +194,7 @@ def test_job_whose_source_broke_off_fails_after_its_batches(ledger: Ledger) -> N
     ledger.transformed(job.id, 0)
     ledger.call(batches.commit, job.id, [BatchOutcome(0, documents_new=2)])
     assert ledger.call(jobs.finish, job.id) is Finish.DONE
-    report = ledger.call(jobs.report, job.id)
+    report = ledger.call(reports.report, job.id)
     assert (report.state, report.error, report.documents.new) == (JobState.FAILED, "the source broke off", 2)
 
 
@@ -204,10 +204,10 @@ def test_any_error_of_a_source_can_be_written(ledger: Ledger, error: str) -> Non
     broken, aborted = ledger.job(), ledger.job()
     ledger.batches(aborted.id, 1)
     ledger.call(jobs.fail, broken.id, error)
-    ledger.call(jobs.abort, aborted.id, ConfigurationError(error))
+    ledger.call(control.abort, aborted.id, ConfigurationError(error))
     for job in (broken, aborted):
         assert ledger.call(jobs.finish, job.id) is Finish.DONE
-        found = ledger.call(jobs.report, job.id).error
+        found = ledger.call(reports.report, job.id).error
         assert found is not None
         assert len(found) <= 2000
 
@@ -218,15 +218,15 @@ def test_cancelling_ends_what_is_open_and_twice_is_once(ledger: Ledger) -> None:
     ledger.batches(job.id, len(BatchState))
     for number, state in enumerate(BatchState):
         ledger.change_batch(job.id, number, state=state)
-    assert ledger.call(jobs.cancel, job.id) is JobState.CANCELLING
+    assert ledger.call(control.cancel, job.id) is JobState.CANCELLING
     before = ledger.rows_of_batches(job.id)
     for state, batch in zip(BatchState, before, strict=True):
         ended = state in _ENDED_BATCHES
         assert batch["state"] == (state if ended else BatchState.CANCELLED)
         assert batch["payload"] == (b"payload" if ended else None)
-    assert ledger.call(jobs.cancel, job.id) is JobState.CANCELLING
+    assert ledger.call(control.cancel, job.id) is JobState.CANCELLING
     assert ledger.call(jobs.finish, job.id) is Finish.DONE
-    assert ledger.call(jobs.cancel, job.id) is JobState.CANCELLED
+    assert ledger.call(control.cancel, job.id) is JobState.CANCELLED
     assert ledger.rows_of_batches(job.id) == before
 
 
@@ -234,8 +234,8 @@ def test_cancelling_ends_what_is_open_and_twice_is_once(ledger: Ledger) -> None:
 def test_ended_job_can_neither_be_cancelled_nor_aborted(ledger: Ledger, state: JobState) -> None:
     """A job that has ended stays as it ended."""
     job = ledger.job(state=state)
-    assert ledger.call(jobs.cancel, job.id) is state
-    ledger.call(jobs.abort, job.id, ConfigurationError("why"))
+    assert ledger.call(control.cancel, job.id) is state
+    ledger.call(control.abort, job.id, ConfigurationError("why"))
     found = ledger.call(jobs.get, job.id)
     assert (found.state, found.error) == (state, None)
 
@@ -244,7 +244,7 @@ def test_batches_of_a_job_at_work_are_not_cancelled(ledger: Ledger) -> None:
     """Only the batches of a job that is being cancelled end so."""
     job = ledger.job(state=JobState.RUNNING)
     ledger.batches(job.id, 1)
-    ledger.call(jobs.cancel_batches, job.id)
+    ledger.call(control.cancel_batches, job.id)
     assert ledger.states(job.id) == [BatchState.WAITING]
 
 
@@ -253,7 +253,7 @@ def test_result_that_comes_after_cancelling_does_not_count(ledger: Ledger) -> No
     job = ledger.job(state=JobState.RUNNING)
     ledger.batches(job.id, 1)
     held = ledger.leased(job.id)
-    ledger.call(jobs.cancel, job.id)
+    ledger.call(control.cancel, job.id)
     assert not ledger.call(batches.mark_transformed, held, {})
     assert ledger.call(jobs.finish, job.id) is Finish.DONE
 
@@ -265,10 +265,10 @@ def test_aborting_fails_all_open_batches_with_one_reason(ledger: Ledger) -> None
     ledger.transformed(job.id, 0)
     ledger.call(batches.commit, job.id, [BatchOutcome(0, documents_new=4)])
     for _ in range(2):
-        ledger.call(jobs.abort, job.id, ConfigurationError("no such embedder"))
+        ledger.call(control.abort, job.id, ConfigurationError("no such embedder"))
     assert ledger.states(job.id) == [BatchState.COMMITTED, BatchState.FAILED, BatchState.FAILED]
     assert ledger.call(jobs.finish, job.id) is Finish.DONE
-    report = ledger.call(jobs.report, job.id)
+    report = ledger.call(reports.report, job.id)
     assert (report.state, report.error) == (JobState.FAILED, "ConfigurationError: no such embedder")
     assert (report.documents.new, report.documents.failed) == (4, 8)
     (failure,) = ledger.call(failures_of, job.id)
@@ -289,7 +289,7 @@ def test_report_is_the_job_and_the_sum_of_its_batches(ledger: Ledger) -> None:
     ledger.transformed(job.id, 0, 1, paid=paid)
     ledger.call(batches.settle, ledger.leased(job.id, 2), BatchState.FAILED, "why", paid=paid)
     ledger.call(batches.commit, job.id, [BatchOutcome(0, 1, 2, 0, 3, 40, 5), BatchOutcome(1, 2, 0, 1, 0, 10, 1)])
-    report = ledger.call(jobs.report, job.id)
+    report = ledger.call(reports.report, job.id)
     assert report.documents.model_dump() == {
         "seen": 20,
         "new": 3,
@@ -308,12 +308,12 @@ def test_report_is_the_job_and_the_sum_of_its_batches(ledger: Ledger) -> None:
 def test_report_of_a_new_job_is_empty_and_its_time_runs(ledger: Ledger) -> None:
     """A job without a batch reports zeros; its seconds grow until it ends, and then stand."""
     job = ledger.job(state=JobState.RUNNING)
-    first = ledger.call(jobs.report, job.id)
+    first = ledger.call(reports.report, job.id)
     assert (first.documents.seen, first.batches.total, first.error) == (0, 0, None)
     assert 0 <= first.seconds < 60
-    assert ledger.call(jobs.report, job.id).seconds >= first.seconds
+    assert ledger.call(reports.report, job.id).seconds >= first.seconds
     ledger.call(jobs.finish, job.id)
-    assert ledger.call(jobs.report, job.id) == ledger.call(jobs.report, job.id)
+    assert ledger.call(reports.report, job.id) == ledger.call(reports.report, job.id)
 
 
 def test_progress_counts_batches_by_state_and_settled_documents(ledger: Ledger) -> None:
@@ -330,7 +330,7 @@ def test_progress_counts_batches_by_state_and_settled_documents(ledger: Ledger) 
         ledger.call(batches.settle, ledger.leased(job.id, number), BatchState.RETRYING, "no answer")
     ledger.change_batch(job.id, 5, reason="no answer")
     with ledger.statements() as sent:
-        progress = ledger.call(jobs.progress, job.id)
+        progress = ledger.call(reports.progress, job.id)
     assert len(sent) == 2
     assert (progress.seen, progress.settled, progress.nodes, progress.tokens, progress.failed) == (30, 10, 8, 11, 5)
     assert progress.batches == {
@@ -351,13 +351,6 @@ def test_refused_documents_are_counted_and_recorded(ledger: Ledger) -> None:
     assert [failure.document_id for failure in ledger.call(failures_of, job.id)] == ["a", "b"]
 
 
-def test_documents_of_a_collection_are_counted(ledger: Ledger) -> None:
-    """The ledger knows how many documents it holds of a collection."""
-    ledger.write(row("a"), row("b"))
-    assert ledger.call(jobs.known_documents, "handbook") == 2
-    assert ledger.call(jobs.known_documents, "other") == 0
-
-
 def test_cancelling_and_committing_at_once_do_not_deadlock(ledger: Ledger) -> None:
     """A job can be cancelled at the moment its batches are committed: one waits for the other, and all is ended."""
     for _ in range(3):
@@ -374,7 +367,7 @@ def test_cancelling_and_committing_at_once_do_not_deadlock(ledger: Ledger) -> No
 def _cancel_or_commit(ledger: Ledger, job_id: str, index: int) -> None:
     with begin(ledger.engine) as connection:
         if index == 0:
-            jobs.cancel(connection, job_id)
+            control.cancel(connection, job_id)
         else:
             waiting = batches.lock_transformed(connection, job_id, range(300))
             batches.commit(connection, job_id, [BatchOutcome(number) for number in waiting])

@@ -188,7 +188,7 @@ def test_open_jobs_come_oldest_first_and_say_whether_batches_are_open(ledger: Le
     ledger.batches(made[JobState.CANCELLING].id, 1)
     ledger.change_batch(made[JobState.CANCELLING].id, state=BatchState.COMMITTED)
     assert ledger.call(stalled.open_jobs) == [
-        (made[JobState.ENQUEUING].id, JobState.ENQUEUING, False),
-        (made[JobState.RUNNING].id, JobState.RUNNING, True),
-        (made[JobState.CANCELLING].id, JobState.CANCELLING, False),
+        (made[JobState.ENQUEUING].id, JobState.ENQUEUING, False, False),
+        (made[JobState.RUNNING].id, JobState.RUNNING, False, True),
+        (made[JobState.CANCELLING].id, JobState.CANCELLING, False, False),
     ]
