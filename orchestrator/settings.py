@@ -1,12 +1,14 @@
 """Settings: one typed object, read from `DOCMILL_…` variables when asked for, never at import."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from orchestrator.contracts.addresses import redacted
 from orchestrator.contracts.errors import ConfigurationError
 
 __all__ = ["Settings", "load_settings"]
@@ -25,7 +27,8 @@ def _default_home() -> Path:
 class Settings(BaseSettings):
     """Where the services are, and the defaults of a pipeline. Every field is `DOCMILL_<FIELD>` in the environment."""
 
-    model_config = SettingsConfigDict(env_prefix="DOCMILL_", frozen=True, extra="forbid")
+    # Input stays out of pydantic's own errors, which tracebacks show: it may hold a key or a password.
+    model_config = SettingsConfigDict(env_prefix="DOCMILL_", frozen=True, extra="forbid", hide_input_in_errors=True)
 
     # Addresses. With none of them set, the embedded stack is started and fills them in.
     database_url: str | None = Field(default=None, description="ledger: postgresql+psycopg://… or sqlite:///…")
@@ -36,6 +39,7 @@ class Settings(BaseSettings):
 
     # Defaults of a pipeline.
     embedder: str = "wordllama"
+    llm: str | None = Field(default=None, description="language model of extractors that name none: openai/<model>")
     chunk_size: int = Field(default=1024, ge=1, description="tokens a node at most")
     chunk_overlap: int = Field(default=200, ge=0, description="tokens that neighbouring nodes may share")
     vector_store: str = "pgvector"
@@ -44,6 +48,12 @@ class Settings(BaseSettings):
     modules: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="modules that register transformations of your own, separated by commas"
     )
+
+    # A server that speaks OpenAI's API: OpenAI itself, vLLM, Ollama, LM Studio, …
+    openai_base_url: str | None = Field(default=None, description="its address up to and with /v1; default: OpenAI's")
+    openai_api_key: SecretStr | None = Field(default=None, description="its key; local servers often need none")
+    llm_concurrency: int = Field(default=4, ge=1, description="requests to it at once, a worker process")
+    llm_timeout: float = Field(default=60.0, gt=0, description="seconds for it to answer one request")
 
     # Bounds.
     slice_documents: int = Field(default=1000, ge=1, le=10_000, description="documents per dedupe query")
@@ -59,8 +69,11 @@ class Settings(BaseSettings):
     heartbeat: float = Field(default=3.0, gt=0, description="between two heartbeats of a running batch")
     stale_after: float = Field(default=15.0, gt=0, description="a lease without a heartbeat for so long is dead")
     reconcile_every: float = Field(default=3.0, gt=0, description="between two looks for what has stalled")
+    lost_after: float = Field(default=10.0, gt=0, description="a message not taken for so long, its queue empty, is lost")
+    forgotten_after: float = Field(default=8.0, gt=0, description="a transformed batch no commit took is asked for again")
     max_attempts: int = Field(default=3, ge=1, description="runs of a batch before it is halved or given up")
     max_retries: int = Field(default=10, ge=1, description="tries of a batch whose trouble may pass, with backoff")
+    memory_limit: int = Field(default=4 * 1024**3, ge=0, description="bytes a worker's child may allocate; 0: no limit")
     time_limit: float = Field(default=420.0, gt=0, description="a batch that runs longer is killed")
     connect_timeout: float = Field(default=5.0, gt=0, description="for a service to answer")
 
@@ -68,6 +81,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("openai_base_url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("the address of a server begins with http:// or https://")
+        return value or None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -90,6 +110,11 @@ class Settings(BaseSettings):
         if self.broker_url and not self.broker_url.startswith("redis") and self.result_url is None:
             raise ValueError("DOCMILL_RESULT_URL must name a Redis when DOCMILL_BROKER_URL does not")
         return self
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Addresses are shown without their passwords."""
+        for name, value in super().__repr_args__():
+            yield name, redacted(value) if name and name.endswith("_url") and value else value
 
     @property
     def is_embedded(self) -> bool:

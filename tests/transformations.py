@@ -8,7 +8,7 @@ from orchestrator.contracts.errors import TransientError
 from orchestrator.contracts.nodes import Node
 from workers.transformations.contract import Transformation, transformation
 
-__all__ = ["Deadly", "Flaky", "Poisonous", "Slow"]
+__all__ = ["Deadly", "Endless", "Flaky", "Hungry", "Poisonous", "Slow"]
 
 
 @transformation("test_slow", version=1)
@@ -70,3 +70,30 @@ class Flaky(Transformation):
         except FileExistsError:
             return nodes
         raise TransientError("the service is busy")
+
+
+@transformation("test_endless", version=1)
+class Endless(Transformation):
+    """Never ends for documents that hold a word."""
+
+    word: str = "endless"
+
+    def __call__(self, nodes: list[Node]) -> list[Node]:
+        """Compute for ever, as a regular expression gone wrong would."""
+        while any(self.word in node.text for node in nodes):
+            pass
+        return nodes
+
+
+@transformation("test_hungry", version=1)
+class Hungry(Transformation):
+    """Takes all memory there is for documents that hold a word."""
+
+    word: str = "hungry"
+
+    def __call__(self, nodes: list[Node]) -> list[Node]:
+        """Allocate without end."""
+        eaten = []
+        while any(self.word in node.text for node in nodes):
+            eaten.append(bytearray(64 * 1024 * 1024))
+        return nodes

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
 from celery import Celery, bootsteps
 from celery.signals import worker_process_init
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 
 from orchestrator.contracts.addresses import redis_client_url
-from orchestrator.contracts.queues import celery_config, send_reconcile
+from orchestrator.contracts.queues import celery_config, declare_dead_letters, send_reconcile
 from orchestrator.settings import Settings, load_settings
 from workers.context import WorkerContext
+from workers.limits import limit_memory
 
 __all__ = ["app", "configure", "context"]
+
+_log = structlog.get_logger(__name__)
+_ASK_SECONDS = 2.0
 
 app = Celery("docmill", include=["workers.tasks"])
 _context: WorkerContext | None = None
@@ -40,9 +47,11 @@ def context() -> WorkerContext:
 
 
 @worker_process_init.connect
-def _forget_context(**kwargs: object) -> None:
+def _begin_child(**kwargs: object) -> None:
+    """In a new child: what the main process holds is not for it."""
     global _context
     _context = None
+    limit_memory(load_settings().memory_limit)
 
 
 class ReconcileTimer(bootsteps.StartStopStep):
@@ -55,22 +64,50 @@ class ReconcileTimer(bootsteps.StartStopStep):
         self.entry: Any = None
 
     def start(self, consumer: Any) -> None:
+        """Begin to ask; called again after every reconnect."""
         from redis import Redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
         settings = load_settings()
-        redis = Redis.from_url(redis_client_url(settings.results_redis_url), socket_timeout=2, socket_connect_timeout=2)
+        # Asked on the worker's own loop, which must not stand still: one try, and a short one.
+        redis = Redis.from_url(
+            redis_client_url(settings.results_redis_url),
+            socket_timeout=_ASK_SECONDS,
+            socket_connect_timeout=_ASK_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
         every = settings.reconcile_every
 
         def ask() -> None:
-            if redis.set("docmill:reconcile-asked", 1, nx=True, px=round(every * 900)):
-                send_reconcile(consumer.app)
+            try:
+                if redis.set("docmill:reconcile-asked", 1, nx=True, px=round(every * 900)):
+                    send_reconcile(consumer.app)
+            except (RedisError, KombuError, OSError) as error:
+                _log.warning("nobody was asked to reconcile", reason=str(error))
 
         self.entry = consumer.timer.call_repeatedly(every, ask)
 
     def stop(self, consumer: Any) -> None:
+        """Ask no more."""
         if self.entry is not None:
             self.entry.cancel()
             self.entry = None
 
 
-app.steps["consumer"].add(ReconcileTimer)
+class DeadLetters(bootsteps.StartStopStep):
+    """Makes the queue to which RabbitMQ sends the messages that it gives up; without it they would be dropped."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def include_if(self, consumer: Any) -> bool:
+        """Redis knows no such thing."""
+        return bool(consumer.app.connection_for_write().transport.driver_type == "amqp")
+
+    def start(self, consumer: Any) -> None:
+        """Declare it; that it exists already changes nothing."""
+        with consumer.connection.channel() as channel:
+            declare_dead_letters(channel)
+
+
+app.steps["consumer"].update((ReconcileTimer, DeadLetters))

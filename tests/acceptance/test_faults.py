@@ -14,8 +14,9 @@ from orchestrator.contracts.report import BatchState
 from orchestrator.ledger import jobs
 from orchestrator.ledger.engine import begin
 from tests.deployment import Deployment, wait_for
-from tests.transformations import Deadly, Flaky, Poisonous, Slow
+from tests.transformations import Deadly, Endless, Flaky, Hungry, Poisonous, Slow
 from workers.search import search
+from workers.transformations import Transformation
 
 pytestmark = pytest.mark.acceptance
 
@@ -96,6 +97,22 @@ def test_a_document_that_kills_its_process_is_quarantined(deploy: Callable[..., 
     assert (report.documents.new, report.documents.failed) == (7, 1)
     (failure,) = job.failures()
     assert (failure.document_id, failure.error) == ("killer", "WorkerLost")
+
+
+@pytest.mark.parametrize(("step", "word"), [(Endless(), "endless"), (Hungry(), "hungry")])
+def test_a_document_that_takes_all_time_or_memory_is_quarantined(
+    deploy: Callable[..., Deployment], step: Transformation, word: str
+) -> None:
+    """A document that never ends, or takes all memory, meets its limit, stands alone, and costs no other anything."""
+    deployment = deploy(time_limit=3.0, memory_limit=512 * 1024 * 1024, stale_after=3.0, max_attempts=2)
+    deployment.start_worker(concurrency=2)
+    documents = [*corpus(3), Document(id="greedy", text=f"A text that is {word}.")]
+    job = deployment.pipeline(word, step).enqueue(documents)
+    report = deployment.wait(job, 120)
+    assert (report.state, report.documents.new) == (JobState.SUCCEEDED_WITH_FAILURES, 3)
+    (failure,) = job.failures()
+    assert failure.document_id == "greedy"
+    assert failure.error in ("WorkerLost", "MemoryError")
 
 
 def test_a_passing_trouble_is_waited_out(deployment: Deployment, tmp_path: Path) -> None:
