@@ -4,8 +4,10 @@ import sys
 
 import billiard.pool
 
+from orchestrator.contracts.errors import ConfigurationError
 from orchestrator.settings import load_settings
 from workers.app import configure
+from workers.transformations.contract import load_modules
 
 
 def main(arguments: list[str]) -> None:
@@ -17,7 +19,12 @@ def main(arguments: list[str]) -> None:
     # A child that ends waits until the main process has heard of its last result, which then nobody reads any more:
     # 30 s by default. Here the ledger has the result, so 1 s will do.
     billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 10
-    app = configure(load_settings())
+    settings = load_settings()
+    try:
+        load_modules(settings.modules)  # here, where it can be seen: a child would fail task by task
+    except ConfigurationError as error:
+        sys.exit(f"error: {error}")
+    app = configure(settings)
     app.worker_main(["worker", "--without-gossip", "--without-mingle", "--loglevel", "WARNING", *arguments])
 
 

@@ -10,6 +10,7 @@ from orchestrator.cli.options import DEFAULT_COLLECTION, AsJson
 
 if TYPE_CHECKING:
     from orchestrator.job import Job
+    from orchestrator.settings import Settings
 
 __all__ = ["register"]
 
@@ -62,6 +63,7 @@ def ingest(
 
     given = {"chunk_size": chunk_size, "chunk_overlap": chunk_overlap, "embedder": embedder}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    _load_modules(settings)
     arguments = _pipeline_arguments(pipeline, collection, strategy, given)
     source = FileReader(*paths)
     IngestionPipeline(**arguments, settings=settings)  # what is wrong with it is said before anything is started
@@ -83,6 +85,13 @@ def ingest(
         raise typer.Exit(3)
     if report.state is not JobState.SUCCEEDED:
         raise typer.Exit(1)
+
+
+def _load_modules(settings: "Settings") -> None:
+    """Load the user's own transformations here too: what is wrong with them is said now, not by a worker's log."""
+    from workers.transformations.contract import load_modules
+
+    load_modules(settings.modules)
 
 
 def _detach_or_cancel(job: "Job") -> None:

@@ -20,7 +20,6 @@ from typing import Any
 
 from orchestrator.contracts.errors import ConfigurationError
 from orchestrator.contracts.spec import TransformationSpec
-from orchestrator.settings import load_settings
 
 __all__ = ["read_pipeline_file"]
 
@@ -50,9 +49,8 @@ def read_pipeline_file(path: Path) -> dict[str, Any]:
 
 
 def _spec(path: Path, table: dict[str, Any]) -> TransformationSpec:
-    from workers.transformations.contract import build, load_modules, transformation_class
+    from workers.transformations.contract import build, transformation_class
 
-    load_modules(load_settings().modules)
     parameters = dict(table)
     name = parameters.pop("name", None)
     if not isinstance(name, str):

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from orchestrator.contracts.report import BatchState
+
 if TYPE_CHECKING:
     from orchestrator.ledger.reports import Progress as JobProgress
 
 __all__ = ["shown_progress"]
 
 _LINE_EVERY_SECONDS = 5.0
+_WORKED_ON = {BatchState.RUNNING, BatchState.TRANSFORMED, BatchState.RETRYING}
 
 
 @contextmanager
@@ -64,6 +67,10 @@ def _lines(console: Console) -> Callable[["JobProgress"], None]:
 
 def _details(found: "JobProgress") -> str:
     parts = [f"{found.nodes:,} nodes"]
+    if found.paused:
+        parts.append("paused")
+    elif found.batches.get(BatchState.WAITING) and not found.batches.keys() & _WORKED_ON:
+        parts.append("waiting for a worker")
     if found.failed:
         parts.append(f"{found.failed:,} failed")
     if found.reasons:
