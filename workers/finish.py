@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.queues import send_optimize
 from orchestrator.ledger import documents, jobs
 from orchestrator.ledger.engine import begin
@@ -18,10 +19,13 @@ _DELETED_AT_ONCE = 1000  # documents a transaction
 
 def finish(context: WorkerContext, job_id: str) -> Finish:
     """Finish the job if nothing of it is open: remove what vanished, close it, and tell the waiters."""
+    failpoint("finish.begun")
     outcome = _step(context, job_id)
     while outcome is Finish.DELETE:
+        failpoint("finish.deleted")
         outcome = _step(context, job_id)
     if outcome is Finish.DONE:
+        failpoint("finish.closed")
         _log.info("job finished", job=job_id)
         context.aggregator.forget(job_id)
         send_optimize(context.app, job_id)
@@ -38,4 +42,5 @@ def _step(context: WorkerContext, job_id: str) -> Finish:
             nodes = context.store_of(job.spec).remove_stale(connection, job.collection, {id: [] for id in gone})
             deleted = documents.delete_documents(connection, job.collection, gone)
             jobs.add_deleted(connection, job_id, documents=deleted, nodes=nodes)
+            failpoint("finish.deleting")
     return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.queues import send_commit
 from orchestrator.ledger import batches
 from orchestrator.ledger.batches import Lease
@@ -19,10 +20,13 @@ def gather(context: WorkerContext, held: Lease, *, nodes: int = 0, tokens: int =
     """
     aggregator = context.aggregator
     segment = aggregator.count(held.job_id, held.number, nodes=nodes, tokens=tokens, blob_bytes=blob_bytes)
+    failpoint("gather.counted")
     if not segment:
         with begin(context.engine) as connection:
             if batches.any_on_the_way(connection, held.job_id):
                 return
         segment = aggregator.take(held.job_id)
     if segment:
+        failpoint("gather.taken")
         send_commit(context.app, held.job_id, segment)
+        failpoint("gather.sent")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
 
 from orchestrator.contracts.errors import PayloadError
+from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.payload import BatchDocument, decode_payload, encode_payload
 from orchestrator.contracts.report import BatchState
 from orchestrator.ledger import batches
@@ -18,7 +19,7 @@ from workers.context import WorkerContext
 from workers.finish import finish
 from workers.gather import gather
 
-__all__ = ["give_up", "halve_or_give_up"]
+__all__ = ["each_alone", "give_up", "halve_or_give_up"]
 
 _log = structlog.get_logger(__name__)
 
@@ -34,11 +35,13 @@ def halve_or_give_up(
     if len(documents) < 2:
         return give_up(context, held, error, paid)
     reason = f"{type(error).__name__}: {error}"
+    failpoint("poison.failed")
     middle = len(documents) // 2
     with begin(context.engine) as connection:
         if batches.settle(connection, held, BatchState.HALVED, reason, paid=paid):
             batches.add(connection, held.job_id, [_batch(documents[:middle]), _batch(documents[middle:])])
     _log.info("batch halved", job=held.job_id, batch=held.number, documents=len(documents), reason=reason)
+    failpoint("poison.halved")
     _go_on(context, held)
     return {"halved": reason, "documents": len(documents)}
 
@@ -46,17 +49,24 @@ def halve_or_give_up(
 def give_up(context: WorkerContext, held: Lease, error: BaseException, paid: Mapping[str, int]) -> dict[str, Any]:
     """Record every document of the batch as failed."""
     try:
-        names = [document.id for document in decode_payload(held.payload)]
+        documents = decode_payload(held.payload)
     except PayloadError:
-        names = [f"(batch {held.number}: its payload cannot be read)"]
+        documents = []
+    names = [document.id for document in documents] or [f"(batch {held.number}: its payload cannot be read)"]
     attempts = held.strikes + held.retries + 1
     found = [Failure.of(name, error, stage="transform") for name in names]
     with begin(context.engine) as connection:
         if batches.settle(connection, held, BatchState.FAILED, f"{type(error).__name__}: {error}", paid=paid):
-            record(connection, held.job_id, found, attempts=attempts)
+            record(connection, held.job_id, found, attempts=attempts, payloads=each_alone(documents))
     _log.warning("documents failed", job=held.job_id, batch=held.number, documents=len(names), error=repr(error))
+    failpoint("poison.recorded")
     _go_on(context, held)
     return {"failed": len(names), "reason": str(error)}
+
+
+def each_alone(documents: Iterable[BatchDocument]) -> dict[str, bytes]:
+    """{document id: a payload of this document alone}, to be kept with its failure."""
+    return {document.id: encode_payload([document]) for document in documents}
 
 
 def _batch(documents: list[BatchDocument]) -> NewBatch:

@@ -37,7 +37,8 @@ class WorkerLost(TerminalError):
 def reconcile(context: WorkerContext) -> dict[str, Any]:
     """Set moving whatever has stalled; returns how much of what. Nothing here is needed while nothing breaks."""
     redis = context.aggregator.redis
-    if not redis.set(_LOCK_KEY, context.owner, nx=True, ex=_LOCK_SECONDS):
+    # It spares work, no more: two at once move nothing twice. So it goes soon, should its holder die or take long.
+    if not redis.set(_LOCK_KEY, context.owner, nx=True, px=round(1000 * context.settings.stale_after)):
         return {"skipped": "another worker is at it"}
     failpoint("reconcile.begun")
     try:
@@ -139,7 +140,8 @@ def _forgotten_commits(context: WorkerContext) -> int:
 def _vanished_clients(context: WorkerContext) -> int:
     """Jobs whose source will not be read to its end."""
     with begin(context.engine) as connection:
-        found = stalled.vanished_clients(connection, stale_after=2 * context.settings.stale_after)
+        # More patience than with a worker: a client that is wrongly given up cannot go on.
+        found = stalled.vanished_clients(connection, stale_after=1.5 * context.settings.stale_after)
         for job_id in found:
             jobs.fail(connection, job_id, "the client vanished while it read the source; ingest again to complete it")
     return len(found)

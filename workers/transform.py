@@ -28,6 +28,7 @@ __all__ = ["transform"]
 _log = structlog.get_logger(__name__)
 _FIRST_RETRY_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 60.0
+_LONGEST_WAIT_SECONDS = 3600.0  # that a service may ask for
 
 
 def transform(context: WorkerContext, message: TransformMessage) -> dict[str, Any]:
@@ -43,13 +44,15 @@ def transform(context: WorkerContext, message: TransformMessage) -> dict[str, An
     usage = Usage()
     try:
         with context.heartbeat.beating():
-            result = context.chain(held.job_id).run(decode_payload(held.payload), usage)
+            with usage.collected():  # an embedder may have to ask how long its vectors are
+                chain = context.chain(held.job_id)
+            result = chain.run(decode_payload(held.payload), usage)
             failpoint("transform.chained")
             blob = encode_result(result)
             context.aggregator.store(held.job_id, held.number, held.attempt, blob)
             failpoint("transform.stored")
     except ConfigurationError as error:
-        return _abort(context, held, error)
+        return _abort(context, held, usage, error)
     except (TransientError, RedisError) as error:
         return _retry(context, held, usage, error)
     except Exception as error:  # noqa: BLE001 - the task boundary: the batch is to blame, and is taken apart
@@ -98,16 +101,24 @@ def _retry(context: WorkerContext, held: Lease, usage: Usage, error: Exception) 
     reason = f"{type(error).__name__}: {error}"
     if held.retries + 1 >= context.settings.max_retries:
         return give_up(context, held, error, usage.as_counts())
-    delay = min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2**held.retries) * random.uniform(0.75, 1.25)  # noqa: S311
+    delay = _retry_delay(held.retries, getattr(error, "retry_after", None))
     with begin(context.engine) as connection:
         batches.settle(connection, held, BatchState.RETRYING, reason, retry_in=delay, paid=usage.as_counts())
     _log.info("batch will be retried", job=held.job_id, batch=held.number, seconds=round(delay, 1), reason=reason)
     return {"retrying": reason, "seconds": round(delay, 1)}
 
 
-def _abort(context: WorkerContext, held: Lease, error: ConfigurationError) -> dict[str, Any]:
+def _retry_delay(retries: int, asked: float | None) -> float:
+    """Seconds until the next try; at least what the service asked for, spread so that not all batches come at once."""
+    backoff = min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2**retries) * random.uniform(0.75, 1.25)  # noqa: S311
+    wanted = min(asked or 0.0, _LONGEST_WAIT_SECONDS) * random.uniform(1.0, 1.1)  # noqa: S311
+    return float(max(backoff, wanted))
+
+
+def _abort(context: WorkerContext, held: Lease, usage: Usage, error: ConfigurationError) -> dict[str, Any]:
     """The spec itself cannot be run: every batch would fail like this one, so the job ends here."""
     with begin(context.engine) as connection:
+        batches.charge(connection, held, usage.as_counts())
         control.abort(connection, held.job_id, error)
     finish(context, held.job_id)
     return {"aborted": str(error)}
