@@ -17,19 +17,21 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from orchestrator.contracts.errors import CollectionMismatch, PayloadError, TransientError
 from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.messages import CommitMessage
+from orchestrator.contracts.nodes import nodes_hash
+from orchestrator.contracts.payload import decode_payload
 from orchestrator.contracts.queues import send_commit
 from orchestrator.contracts.spec import DocstoreStrategy
 from orchestrator.ledger import batches, control, documents
 from orchestrator.ledger.batches import BatchOutcome
 from orchestrator.ledger.documents import DocumentRow, version_of
 from orchestrator.ledger.engine import begin
-from orchestrator.ledger.failures import record
+from orchestrator.ledger.failures import record, resolve
 from orchestrator.ledger.jobs import JobRow
 from workers.blob import decode_result
 from workers.chain import BatchResult, DocumentResult
 from workers.context import WorkerContext
 from workers.finish import finish
-from workers.poison import halve_or_give_up
+from workers.poison import each_alone, halve_or_give_up
 from workers.vector_stores import Collection
 
 __all__ = ["commit"]
@@ -120,10 +122,8 @@ def _write(
     if outcomes:
         # Which batch a stale node belonged to is not known; the sum is what counts.
         outcomes[0] = outcomes[0].with_removed(removed)
-    failures = [
-        document.failure for result in current.values() for document in result.documents if document.failure is not None
-    ]
-    record(connection, job.id, failures)
+    resolve(connection, job.collection, job.number, winners.sequences)
+    _record_failures(connection, job, current)
     batches.commit(connection, job.id, outcomes)
     failpoint("commit.written")
     return outcomes, lost
@@ -169,7 +169,21 @@ def _row(job: JobRow, result: DocumentResult) -> DocumentRow:
         alias_of=None,
         node_count=len(result.nodes),
         version=version_of(job.number, document.sequence),
+        nodes_hash=nodes_hash(node.id for node in result.nodes),
     )
+
+
+def _record_failures(connection: Connection, job: JobRow, current: dict[int, BatchResult]) -> None:
+    """Write what was refused, each with its document, which the batch's payload still holds."""
+    failed = {
+        number: [document.failure for document in result.documents if document.failure is not None]
+        for number, result in current.items()
+    }
+    payloads = batches.payloads(connection, job.id, [number for number, found in failed.items() if found])
+    for number, payload in payloads.items():
+        names = {failure.document_id for failure in failed[number]}
+        alone = each_alone(document for document in decode_payload(payload) if document.id in names)
+        record(connection, job.id, failed[number], payloads=alone)
 
 
 def _store_nodes(

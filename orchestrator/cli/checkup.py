@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import select
 
 from orchestrator.connections import Connections
-from orchestrator.contracts.addresses import redacted, redis_client_url
+from orchestrator.contracts.addresses import cache_kind, redacted, redis_client_url
 from orchestrator.contracts.errors import DocmillError
 from orchestrator.contracts.queues import QUEUES
 from orchestrator.ledger.clock import now
@@ -80,7 +80,21 @@ def _results(connections: Connections) -> str:
 
 
 def _cache(connections: Connections) -> str:
-    return _redis(connections.settings.cache_redis_url, allowed=None)
+    settings = connections.settings
+    url = settings.cache_address
+    kind = cache_kind(url)
+    if kind == "redis":
+        return _redis(url, allowed=None)
+    if kind == "memory":
+        return "in the memory of each worker process, shared by none"
+    from workers.caches import open_cache
+
+    cache = open_cache(url, ttl_seconds=settings.cache_ttl, max_bytes=settings.cache_bytes)
+    try:
+        entries = sum(size.entries for size in cache.sizes().values())
+    finally:
+        cache.close()
+    return f"{redacted(url)}, {entries:,} entries"
 
 
 def _redis(url: str, *, allowed: tuple[str, ...] | None) -> str:

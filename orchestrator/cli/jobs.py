@@ -1,10 +1,13 @@
 """`docmill jobs`, `status`, `failures`, `cancel`: what the ledger knows of jobs."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.options import AsJson, JobId
+
+if TYPE_CHECKING:
+    from orchestrator.ledger.failures import FailureRow
 
 __all__ = ["register"]
 
@@ -105,6 +108,7 @@ def status(job: JobId, as_json: AsJson = False) -> None:
 def failures(
     job: JobId,
     limit: Annotated[int, typer.Option("-n", min=1, max=100_000, help="Failures to show.")] = 1000,
+    show_all: Annotated[bool, typer.Option("--all", help="Show also those that were ingested since.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the documents that were refused, and why."""
@@ -118,17 +122,24 @@ def failures(
     with Runtime(load_settings()) as runtime:
         found = Job(runtime.connections, job)
         state = found.state  # says so if there is no such job
-        rows = found.failures(limit=limit)
+        rows = found.failures(limit=limit, include_resolved=show_all)
     if as_json:
         print_json({"job_id": job, "failures": [asdict(row) for row in rows]})
     elif rows:
         print_table(
             None,
-            ("document", "stage", "error", "message"),
-            [(row.document_id, row.stage, row.error, row.message) for row in rows],
+            ("document", "stage", "error", *(("resolved (UTC)",) if show_all else ()), "message"),
+            [(row.document_id, row.stage, row.error, *_resolved(row, show_all), row.message) for row in rows],
         )
     else:
-        typer.echo(f"job {job} ({state}) has no failures", err=True)
+        typer.echo(f"job {job} ({state}) has no {'' if show_all else 'unresolved '}failures", err=True)
+
+
+def _resolved(row: "FailureRow", is_shown: bool) -> tuple[str, ...]:
+    """The cell that says when the document was ingested after all."""
+    if not is_shown:
+        return ()
+    return (f"{row.resolved_at:%Y-%m-%d %H:%M:%S}" if row.resolved_at else "",)
 
 
 def cancel(job: JobId, as_json: AsJson = False) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from orchestrator.cli import ingest, jobs, search, services
+from orchestrator.cli import cache, ingest, jobs, retry, search, services, settings, verify
 from orchestrator.contracts.errors import DocmillError
 
 __all__ = ["app", "main"]
@@ -20,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for module in (ingest, search, jobs, services):
+for module in (ingest, search, jobs, retry, verify, cache, settings, services):
     module.register(app)
 
 

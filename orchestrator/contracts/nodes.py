@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Node", "node_id"]
+__all__ = ["Node", "node_id", "nodes_hash"]
 
 
 @dataclass(slots=True)
@@ -46,3 +47,11 @@ class Node:
 def node_id(collection: str, document_id: str, position: int, text: str) -> str:
     """The same node of the same document always has the same id (DESIGN rule 3): 32 hex characters, a valid UUID."""
     return digest(collection, document_id, str(position), text)[:32]
+
+
+def nodes_hash(ids: Iterable[str]) -> str:
+    """Names the nodes of one document, in whatever order their ids come: 40 hex characters.
+
+    An id holds its node's position already, and a vector store streams the ids of a document sorted.
+    """
+    return digest(*sorted(ids))

@@ -25,12 +25,14 @@ __all__ = [
     "NewBatch",
     "add",
     "any_on_the_way",
+    "charge",
     "commit",
     "heartbeat",
     "hold_back",
     "lease",
     "lock_transformed",
     "mark_transformed",
+    "payloads",
     "publish_next",
     "put_back",
     "reclaim",
@@ -231,6 +233,11 @@ def mark_transformed(connection: Connection, held: Lease, paid: Mapping[str, int
     return bool(result.rowcount)
 
 
+def charge(connection: Connection, held: Lease, paid: Mapping[str, int]) -> None:
+    """Add what a lease has paid and will never have a result for."""
+    connection.execute(update(batches).where(_held(held)).values(**_added(paid)))
+
+
 def _added(paid: Mapping[str, int]) -> dict[str, Any]:
     return {name: batches.c[name] + amount for name, amount in paid.items()}
 
@@ -289,6 +296,16 @@ def lock_transformed(connection: Connection, job_id: str, numbers: Sequence[int]
         )
         .order_by(batches.c.number)
         .with_for_update(of=batches)
+    )
+    return dict(rows.all())
+
+
+def payloads(connection: Connection, job_id: str, numbers: Sequence[int]) -> dict[int, bytes]:
+    """{number: payload} of batches that still have theirs."""
+    rows = connection.execute(
+        select(batches.c.number, batches.c.payload).where(
+            batches.c.job_id == job_id, batches.c.number.in_(numbers), batches.c.payload.is_not(None)
+        )
     )
     return dict(rows.all())
 

@@ -13,6 +13,7 @@ __all__ = [
     "DocumentRow",
     "KnownDocument",
     "claim",
+    "code_points",
     "delete_documents",
     "guard_version",
     "known",
@@ -48,6 +49,7 @@ class DocumentRow(NamedTuple):
     alias_of: str | None
     node_count: int
     version: int
+    nodes_hash: str | None = None  # None: it has no nodes of its own
 
 
 def version_of(job_number: int, sequence: int) -> int:
@@ -82,10 +84,10 @@ def known_bodies(
 def lock(connection: Connection, collection: str, ids: Iterable[str]) -> None:
     """Lock the rows of these documents until the transaction ends, in the order of `claim`: none waits in a circle."""
     condition = and_(documents.c.collection == collection, documents.c.id.in_(list(ids)))
-    connection.execute(select(documents.c.id).where(condition).order_by(_code_points(connection)).with_for_update())
+    connection.execute(select(documents.c.id).where(condition).order_by(code_points(connection)).with_for_update())
 
 
-def _code_points(connection: Connection) -> ColumnElement[str]:
+def code_points(connection: Connection) -> ColumnElement[str]:
     """The ids in the order in which Python sorts them."""
     return collate(documents.c.id, "C" if connection.dialect.name == "postgresql" else "BINARY")
 
@@ -172,7 +174,7 @@ def vanished(connection: Connection, job_id: str, limit: int) -> list[str]:
         connection.execute(
             select(documents.c.id)
             .where(vanished_condition(job_id))
-            .order_by(_code_points(connection))
+            .order_by(code_points(connection))
             .limit(limit)
             .with_for_update(of=documents)
         ).scalars()

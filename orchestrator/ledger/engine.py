@@ -31,7 +31,11 @@ def create_ledger_engine(url: str, *, connect_timeout: float = 5.0) -> Engine:
                 connect_args={
                     "connect_timeout": max(2, round(connect_timeout)),
                     "application_name": "docmill",
-                    "keepalives_idle": 30,
+                    # A network that went away without a word is noticed within half a minute, sending or waiting.
+                    "keepalives_idle": 10,
+                    "keepalives_interval": 5,
+                    "keepalives_count": 4,
+                    "tcp_user_timeout": 30_000,  # milliseconds
                 },
             )
         if dialect == "sqlite":

@@ -1,23 +1,28 @@
 """The failures table: every document that was refused, with the stage and the reason."""
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
+from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select, update
 
+from orchestrator.contracts.documents import MAX_ID_BYTES
 from orchestrator.contracts.errors import DocumentError
+from orchestrator.ledger.clock import now
 from orchestrator.ledger.storable import storable
-from orchestrator.ledger.tables import failures
+from orchestrator.ledger.tables import failures, jobs
 
-__all__ = ["Failure", "FailureRow", "failures_of", "record"]
+__all__ = ["Failure", "FailureRow", "failures_of", "record", "resolve"]
 
 _SHOWN_ID_CHARACTERS = 200
 # Of the columns: stage and names may be those of anybody's transformation.
 _STAGE_CHARACTERS = 32
 _NAME_CHARACTERS = 200
 _TRACEBACK_CHARACTERS = 8000
+_IDS_AT_ONCE = 5000  # Postgres takes 65,535 parameters, SQLite 32,766
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,45 +52,102 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class FailureRow(Failure):
-    """A failure as it stands in the table, with how often the document was tried."""
+    """A failure as it stands in the table.
+
+    Attributes:
+        attempts: how often the document was tried.
+        resolved_at: when it was ingested after all.
+        can_retry: the document itself was kept, and can be tried again without its source.
+    """
 
     attempts: int = 1
     created_at: datetime | None = None
+    resolved_at: datetime | None = None
+    can_retry: bool = False
 
 
 def _optional(text: str | None, limit: int) -> str | None:
     return None if text is None else storable(text, limit)
 
 
-def record(connection: Connection, job_id: str, found: Sequence[Failure], *, attempts: int = 1) -> None:
-    """Write failures; one executemany."""
-    if found:
-        connection.execute(
-            insert(failures),
-            [
-                {
-                    "job_id": job_id,
-                    "document_id": storable(failure.document_id, _SHOWN_ID_CHARACTERS),
-                    "stage": storable(failure.stage, _STAGE_CHARACTERS),
-                    "transformation": _optional(failure.transformation, _NAME_CHARACTERS),
-                    "error": storable(failure.error, _NAME_CHARACTERS),
-                    "message": storable(failure.message),
-                    "traceback": _optional(failure.traceback, _TRACEBACK_CHARACTERS),
-                    "attempts": attempts,
-                }
-                for failure in found
-            ],
-        )
+def _shown_id(id: str) -> str:
+    """An id that a document may have is kept whole; one that is itself what is wrong is shortened."""
+    fits = len(id) <= MAX_ID_BYTES and len(id.encode("utf-8", "replace")) <= MAX_ID_BYTES
+    return storable(id, MAX_ID_BYTES if fits else _SHOWN_ID_CHARACTERS)
 
 
-def failures_of(connection: Connection, job_id: str, *, limit: int = 1000, offset: int = 0) -> list[FailureRow]:
+def record(
+    connection: Connection,
+    job_id: str,
+    found: Sequence[Failure],
+    *,
+    attempts: int = 1,
+    payloads: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write failures; one executemany.
+
+    Args:
+        attempts: how often their documents were tried.
+        payloads: {document id: the document as a batch of its own}, for those that can be tried again.
+    """
+    if not found:
+        return
+    payloads = payloads or {}
+    collection = select(jobs.c.collection).where(jobs.c.id == job_id).scalar_subquery()
+    connection.execute(
+        insert(failures).values(collection=func.coalesce(collection, "")),
+        [
+            {
+                "job_id": job_id,
+                "document_id": _shown_id(failure.document_id),
+                "stage": storable(failure.stage, _STAGE_CHARACTERS),
+                "transformation": _optional(failure.transformation, _NAME_CHARACTERS),
+                "error": storable(failure.error, _NAME_CHARACTERS),
+                "message": storable(failure.message),
+                "traceback": _optional(failure.traceback, _TRACEBACK_CHARACTERS),
+                "attempts": attempts,
+                "payload": payloads.get(failure.document_id),
+            }
+            for failure in found
+        ],
+    )
+
+
+def failures_of(
+    connection: Connection, job_id: str, *, limit: int = 1000, offset: int = 0, include_resolved: bool = True
+) -> list[FailureRow]:
     """The failures of a job, in the order they were written."""
-    names = FailureRow.__dataclass_fields__
-    rows = connection.execute(
-        select(*(failures.c[name] for name in names))
+    names = [name for name in FailureRow.__dataclass_fields__ if name != "can_retry"]
+    query = (
+        select(*(failures.c[name] for name in names), failures.c.payload.is_not(None).label("can_retry"))
         .where(failures.c.job_id == job_id)
         .order_by(failures.c.id)
         .limit(limit)
         .offset(offset)
     )
-    return [FailureRow(**row) for row in rows.mappings()]
+    if not include_resolved:
+        query = query.where(failures.c.resolved_at.is_(None))
+    return [FailureRow(**row) for row in connection.execute(query).mappings()]
+
+
+def resolve(connection: Connection, collection: str, job_number: int, ids: Iterable[str]) -> int:
+    """The job has committed these documents: what kept them out before is resolved, and their payloads go.
+
+    Failures of jobs enqueued later stay: what they read was newer. Returns how many were resolved.
+    """
+    earlier = select(jobs.c.id).where(jobs.c.number <= job_number)
+    pending = iter(ids)
+    resolved = 0
+    while some := list(islice(pending, _IDS_AT_ONCE)):
+        rows: Any = connection.execute(
+            update(failures)
+            .where(
+                failures.c.collection == collection,
+                failures.c.document_id.in_(some),
+                failures.c.resolved_at.is_(None),
+                failures.c.job_id.in_(earlier),
+            )
+            .values(resolved_at=now(), payload=None)
+        )
+        resolved += int(rows.rowcount)
+    return resolved
