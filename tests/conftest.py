@@ -59,6 +59,12 @@ def cache_url(services: Services) -> str:
     return _emptied(services.cache)
 
 
+@pytest.fixture(scope="session")
+def rabbitmq_url(services: Services) -> str:
+    """The address of a RabbitMQ for the broker, which the tests of a session share, as Celery writes it."""
+    return services.rabbitmq.url
+
+
 def _emptied(server: RedisServer) -> str:
     url = server.url(0)
     with Redis.from_url(redis_client_url(url)) as client:

@@ -22,10 +22,11 @@ from orchestrator.embedded.folders import make_home, make_socket_folder
 from orchestrator.embedded.postgres import PostgresServer
 from orchestrator.embedded.processes import stop_process
 from orchestrator.embedded.redis import RedisServer
+from tests.rabbitmq import RabbitServer
 
 __all__ = ["Services", "kill_servers", "missing"]
 
-_Server = TypeVar("_Server", PostgresServer, RedisServer)
+_Server = TypeVar("_Server", PostgresServer, RedisServer, RabbitServer)
 
 _ROOT = Path(__file__).parent.parent
 _SWEEP_SECONDS = 60.0
@@ -42,6 +43,7 @@ def missing(service: str, reason: object) -> NoReturn:
 
 def kill_servers(home: Path) -> None:
     """Kill the servers of a home, whoever uses them, and remove the home: nothing is worth saving."""
+    RabbitServer.kill_left_behind(home / "rabbitmq")
     sockets = make_socket_folder(home)
     pids = {
         PostgresServer(home, sockets).pid: signal.SIGQUIT,  # by itself it would leave its children a while
@@ -92,6 +94,11 @@ class Services:
     def cache(self) -> RedisServer:
         """A Redis for the cache, that runs."""
         return _started(RedisServer.for_cache(self._home, self._sockets))
+
+    @cached_property
+    def rabbitmq(self) -> RabbitServer:
+        """A RabbitMQ for the broker, that runs."""
+        return _started(RabbitServer(self._home / "rabbitmq"))
 
     @cached_property
     def _home(self) -> Path:
