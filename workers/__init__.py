@@ -1,1 +1,91 @@
-"""The room that works: the Celery app, the chain of transformations, embedders, vector stores and caches."""
+"""The room that works: the Celery app, the chain of transformations, embedders, vector stores and caches.
+
+A lazy door: importing a name from here loads that name alone. `workers.search` is a module, so the function in it has
+no place here: `from workers.search import search`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workers.async_utils import as_completed, asyncio_run, batch_gather, chunks, run_async_tasks, run_jobs
+    from workers.caches.ingestion_cache import CacheStatistics, IngestionCache
+    from workers.caches.memory import MemoryCache
+    from workers.caches.redis import RedisCache
+    from workers.caches.registry import open_cache
+    from workers.caches.sql import SqlCache
+    from workers.process_loop import run_on_process_loop
+    from workers.prompt_helper import PromptHelper
+    from workers.tokens.budget import TokenBudgetExceeded
+    from workers.tokens.counter import TokenCounter
+    from workers.tokens.handler import TokenCountingHandler
+    from workers.tokens.usage import Usage
+    from workers.transformations.contract import Transformation, transformation
+    from workers.transformations.embed import Embed
+    from workers.transformations.markdown_splitter import MarkdownSplitter
+    from workers.transformations.parse import Parse
+    from workers.transformations.sentence_splitter import SentenceSplitter
+
+__all__ = [
+    "CacheStatistics",
+    "Embed",
+    "IngestionCache",
+    "MarkdownSplitter",
+    "MemoryCache",
+    "Parse",
+    "PromptHelper",
+    "RedisCache",
+    "SentenceSplitter",
+    "SqlCache",
+    "TokenBudgetExceeded",
+    "TokenCounter",
+    "TokenCountingHandler",
+    "Transformation",
+    "Usage",
+    "as_completed",
+    "asyncio_run",
+    "batch_gather",
+    "chunks",
+    "open_cache",
+    "run_async_tasks",
+    "run_jobs",
+    "run_on_process_loop",
+    "transformation",
+]
+
+_HOMES = {
+    "CacheStatistics": "caches.ingestion_cache",
+    "Embed": "transformations.embed",
+    "IngestionCache": "caches.ingestion_cache",
+    "MarkdownSplitter": "transformations.markdown_splitter",
+    "MemoryCache": "caches.memory",
+    "Parse": "transformations.parse",
+    "PromptHelper": "prompt_helper",
+    "RedisCache": "caches.redis",
+    "SentenceSplitter": "transformations.sentence_splitter",
+    "SqlCache": "caches.sql",
+    "TokenBudgetExceeded": "tokens.budget",
+    "TokenCounter": "tokens.counter",
+    "TokenCountingHandler": "tokens.handler",
+    "Transformation": "transformations.contract",
+    "Usage": "tokens.usage",
+    "as_completed": "async_utils",
+    "asyncio_run": "async_utils",
+    "batch_gather": "async_utils",
+    "chunks": "async_utils",
+    "open_cache": "caches.registry",
+    "run_async_tasks": "async_utils",
+    "run_jobs": "async_utils",
+    "run_on_process_loop": "process_loop",
+    "transformation": "transformations.contract",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
