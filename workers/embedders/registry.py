@@ -9,8 +9,16 @@ from workers.embedders.contract import Embedder
 
 __all__ = ["check_embedder_name", "embedder_name", "get_embedder"]
 
-_KNOWN = ("hashed", "hashed/<dimension>", "onnx/<folder of the model>", "wordllama")
-_MAX_HASHED_DIMENSION = 16_000  # what pgvector can store
+_KNOWN = (
+    "constant/<dimension>",
+    "hashed",
+    "hashed/<dimension>",
+    "onnx/<folder of the model>",
+    "openai/<model>",
+    "openai/<model>@<dimensions>",
+    "wordllama",
+)
+_MAX_DIMENSION = 16_000  # what pgvector can store
 
 _embedders: dict[tuple[str, Path | None], Embedder] = {}
 _lock = Lock()
@@ -20,12 +28,14 @@ def get_embedder(name: str, models_path: Path | None = None) -> Embedder:
     """The embedder of that name; the same instance each time within one process.
 
     Args:
-        name: `wordllama`, `onnx/<folder of the model>`, or for tests `hashed` and `hashed/<dimension>`.
+        name: `wordllama`, `onnx/<folder of the model>`, `openai/<model>`, `openai/<model>@<dimensions>`, or for tests
+            `hashed`, `hashed/<dimension>` and `constant/<dimension>`.
         models_path: holds the folders of ONNX models; the setting of that name if not given.
 
     Raises:
         UnknownName: no embedder has that name.
-        ConfigurationError: the model's folder is not named properly, not set or not complete.
+        ConfigurationError: the model's folder is not named properly, not set or not complete; or a setting of the
+            model's server is wrong or missing.
     """
     with _lock:
         key = (name, models_path)
@@ -39,15 +49,20 @@ def check_embedder_name(name: str) -> None:
 
     Raises:
         UnknownName: the message lists the names there are.
+        ConfigurationError: the dimensions in the name are out of range.
     """
-    kind, slash, _ = name.partition("/")
-    if not (name in ("wordllama", "hashed") or (kind in ("hashed", "onnx") and slash)):
+    kind, slash, detail = name.partition("/")
+    if kind == "openai":
+        _model_and_dimension(name, detail)
+    elif not (name in ("wordllama", "hashed") or (kind in ("constant", "hashed", "onnx") and slash)):
         raise UnknownName("embedder", name, _KNOWN)
 
 
 def embedder_name(model: str) -> str:
     """The name by which `get_embedder` makes a model: the inverse of an embedder's `model`."""
     kind = model.partition("/")[0]
+    if kind == "openai":
+        return model  # what stands behind its @ is asked for
     return kind if kind == "wordllama" else model.partition("@")[0]
 
 
@@ -60,21 +75,37 @@ def _build(name: str, models_path: Path | None) -> Embedder:
     if kind == "hashed":
         from workers.embedders.hashed import HashedEmbedder
 
-        return HashedEmbedder(_hashed_dimension(name, detail)) if slash else HashedEmbedder()
+        return HashedEmbedder(_dimension(name, detail)) if slash else HashedEmbedder()
+    if kind == "constant" and slash:
+        from workers.embedders.constant import ConstantEmbedder
+
+        return ConstantEmbedder(_dimension(name, detail))
     if kind == "onnx" and slash:
         from workers.embedders.onnx import OnnxEmbedder
 
         return OnnxEmbedder(_model_folder(detail, models_path))
+    if kind == "openai":
+        from workers.embedders.openai import OpenAIEmbedder
+
+        model, dimension = _model_and_dimension(name, detail)
+        return OpenAIEmbedder(model, dimension)
     raise UnknownName("embedder", name, _KNOWN)
 
 
-def _hashed_dimension(name: str, detail: str) -> int:
-    dimension = int(detail) if detail.isascii() and detail.isdigit() else 0
-    if not 1 <= dimension <= _MAX_HASHED_DIMENSION:
+def _dimension(name: str, text: str) -> int:
+    dimension = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= dimension <= _MAX_DIMENSION:
         raise ConfigurationError(
-            f"embedder {name!r}: a dimension is a whole number from 1 to {_MAX_HASHED_DIMENSION}, not {detail!r}"
+            f"embedder {name!r}: a dimension is a whole number from 1 to {_MAX_DIMENSION}, not {text!r}"
         )
     return dimension
+
+
+def _model_and_dimension(name: str, detail: str) -> tuple[str, int | None]:
+    model, at, dimension = detail.partition("@")
+    if not model:
+        raise UnknownName("embedder", name, _KNOWN)
+    return model, _dimension(name, dimension) if at else None
 
 
 def _model_folder(folder: str, models_path: Path | None) -> Path:

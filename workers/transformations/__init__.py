@@ -6,17 +6,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workers.transformations.contract import Transformation, transformation
     from workers.transformations.embed import Embed
+    from workers.transformations.extractors.keywords import KeywordsExtractor
+    from workers.transformations.extractors.questions import QuestionsAnsweredExtractor
+    from workers.transformations.extractors.summary import SummaryExtractor
+    from workers.transformations.extractors.title import TitleExtractor
     from workers.transformations.markdown_splitter import MarkdownSplitter
     from workers.transformations.parse import Parse
     from workers.transformations.sentence_splitter import SentenceSplitter
 
-__all__ = ["Embed", "MarkdownSplitter", "Parse", "SentenceSplitter", "Transformation", "transformation"]
+__all__ = [
+    "Embed",
+    "KeywordsExtractor",
+    "MarkdownSplitter",
+    "Parse",
+    "QuestionsAnsweredExtractor",
+    "SentenceSplitter",
+    "SummaryExtractor",
+    "TitleExtractor",
+    "Transformation",
+    "transformation",
+]
 
 _MODULES = {
     "Embed": "embed",
+    "KeywordsExtractor": "extractors.keywords",
     "MarkdownSplitter": "markdown_splitter",
     "Parse": "parse",
+    "QuestionsAnsweredExtractor": "extractors.questions",
     "SentenceSplitter": "sentence_splitter",
+    "SummaryExtractor": "extractors.summary",
+    "TitleExtractor": "extractors.title",
     "Transformation": "contract",
     "transformation": "contract",
 }

@@ -1,0 +1,58 @@
+"""Chat models of a server that speaks OpenAI's API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from workers.llms.contract import Completion, Message
+from workers.providers.openai import OpenAIServer
+from workers.tokens.spending import spent
+from workers.tokens.tokenizer import get_tokenizer
+from workers.tokens.usage import Usage
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+__all__ = ["OpenAILLM"]
+
+_TOKENS_A_MESSAGE = 3  # that the chat format adds
+
+
+class OpenAILLM:
+    """A chat model, asked by `/chat/completions`."""
+
+    def __init__(self, name: str, server: OpenAIServer) -> None:
+        self._name = name
+        self._server = server
+        self.model = f"openai/{name}"
+
+    async def complete(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> Completion:
+        """Answer the last message. Raises what `LLM.complete` raises."""
+        request: dict[str, Any] = {
+            "model": self._name,
+            "messages": [{"role": message.role, "content": message.content} for message in messages],
+        }
+        if max_tokens is not None:
+            # OpenAI's newer models refuse the old word, which is the only one that most other servers know.
+            request["max_completion_tokens" if self._server.is_openai else "max_tokens"] = max_tokens
+
+        async def send(client: AsyncOpenAI) -> Any:
+            return await client.chat.completions.with_raw_response.create(**request)
+
+        def read(answer: dict[str, Any]) -> Completion:
+            text = answer["choices"][0]["message"].get("content") or ""
+            if not isinstance(text, str):
+                raise TypeError(f"content is {type(text).__name__}, not text")
+            usage = Usage.from_provider(answer.get("usage")) or _estimate(messages, text)
+            spent(usage)
+            return Completion(text, usage, str(answer.get("model") or self._name))
+
+        return await self._server.ask(self.model, send, read)
+
+
+def _estimate(messages: Sequence[Message], text: str) -> Usage:
+    """What a call cost about, by our own count."""
+    tokenizer = get_tokenizer()
+    prompt = sum(tokenizer.count_many(message.content for message in messages)) + _TOKENS_A_MESSAGE * len(messages)
+    return Usage(prompt=prompt, completion=tokenizer.count(text), estimated=True)
