@@ -1,4 +1,4 @@
-"""What every cache backend promises, held against each of them; and what a cache on Redis does without its Redis."""
+"""What every cache backend promises, held against each of them; and what a cache does without its server."""
 
 import socket
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from redis import Redis
 from structlog.testing import capture_logs
 
 from orchestrator.contracts.addresses import redis_client_url
-from orchestrator.contracts.errors import ServiceUnreachable
-from workers.caches import CacheBackend, MemoryCache, RedisCache
+from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable
+from workers.caches import CacheBackend, CacheSize, MemoryCache, NoCache, RedisCache, open_cache
 from workers.caches import redis as redis_module
 
 BINARY = bytes(range(256)) * 3
@@ -28,16 +28,21 @@ class Clock:
         return self.now
 
 
-@pytest.fixture(params=["memory", "redis"])
-def cache(request: pytest.FixtureRequest) -> Iterator[CacheBackend]:
+@pytest.fixture(params=["memory", "redis", "sqlite", "postgresql"])
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CacheBackend]:
     """Each cache, empty."""
-    if request.param == "memory":
-        yield MemoryCache()
-        return
-    cache = RedisCache(request.getfixturevalue("cache_url"), prefix=f"{uuid4().hex}:")
+    cache = _cache(request, tmp_path)
     yield cache
     cache.clear()
     cache.close()
+
+
+def _cache(request: pytest.FixtureRequest, folder: Path) -> CacheBackend:
+    if request.param == "redis":
+        return RedisCache(request.getfixturevalue("cache_url"), prefix=f"{uuid4().hex}:")
+    if request.param == "postgresql":
+        return open_cache(request.getfixturevalue("postgres_url"))
+    return open_cache({"memory": "memory://", "sqlite": f"sqlite:///{folder / 'cache.sqlite'}"}[request.param])
 
 
 @pytest.fixture
@@ -66,12 +71,37 @@ def test_last_value_wins(cache: CacheBackend) -> None:
     assert cache.get_many(["a", "b"]) == [b"3", b"2"]
 
 
+def test_collections_are_apart(cache: CacheBackend) -> None:
+    """The same key in another collection is another entry; clearing a collection leaves the others."""
+    cache.put_many({"a": b"default"})
+    cache.put_many({"a": b"drafts", "b": b""}, "drafts")
+    cache.put_many({"a": b"drafts too"}, "drafts-2")
+    assert cache.get_many(["a", "b"]) == [b"default", None]
+    assert cache.get_many(["a", "b"], "drafts") == [b"drafts", b""]
+    assert cache.get_many(["a"], "none") == [None]
+    assert cache.clear("drafts") == 2
+    assert cache.clear("drafts") == 0
+    assert cache.get_many(["a"], "drafts") == [None]
+    assert cache.get_many(["a"], "drafts-2") == [b"drafts too"]
+    assert cache.clear() == 2
+    assert cache.get_many(["a"]) == cache.get_many(["a"], "drafts-2") == [None]
+
+
+def test_sizes(cache: CacheBackend) -> None:
+    """Entries and bytes are counted by collection; a value that is put again counts once."""
+    assert cache.sizes() == {}
+    cache.put_many({str(number): bytes(10) for number in range(700)})
+    cache.put_many({"0": bytes(110)})
+    cache.put_many({"a": b""}, "drafts")
+    assert cache.sizes() == {"default": CacheSize(700, 7100), "drafts": CacheSize(1, 0)}
+
+
 def test_many_keys(cache: CacheBackend) -> None:
     """Thousands of keys go in and come out in one call."""
     values = {f"key-{number}": str(number).encode() * 50 for number in range(5000)}
     cache.put_many(values)
     assert cache.get_many(list(values)) == list(values.values())
-    cache.clear()
+    assert cache.clear() == 5000
     assert cache.get_many(list(values)) == [None] * 5000
 
 
@@ -89,7 +119,7 @@ def test_threads(cache: CacheBackend) -> None:
 
 def test_memory_forgets_the_least_recently_used() -> None:
     """A full cache in memory forgets what was not asked for the longest, and stays within its bound."""
-    cache = MemoryCache(max_bytes=10 * 1250)
+    cache = MemoryCache(max_bytes=10 * 1300)
     for number in range(10):
         cache.put_many({str(number): bytes(1000)})
     assert cache.get_many(["0"]) == [bytes(1000)]
@@ -125,7 +155,7 @@ def test_entries_expire(cache_url: str, client: Redis) -> None:
     """Every entry has the time to live that was asked for."""
     cache = RedisCache(cache_url, prefix="ttl:", ttl_seconds=777)
     cache.put_many({"a": b"1"})
-    ttl = client.ttl("ttl:a")
+    ttl = client.ttl("ttl:default:a")
     assert isinstance(ttl, int)
     assert 770 <= ttl <= 777
     cache.clear()
@@ -211,3 +241,30 @@ def test_full_server(cache_url: str, client: Redis) -> None:
             client.config_set(name, value)
     cache.clear()
     cache.close()
+
+
+def test_no_cache() -> None:
+    """The cache of a pipeline that wants none keeps nothing."""
+    cache = NoCache()
+    cache.put_many({"a": b"1"})
+    assert cache.get_many(["a", "b"]) == [None, None]
+    assert (cache.sizes(), cache.clear()) == ({}, 0)
+    cache.close()
+
+
+@pytest.mark.parametrize(
+    "address", ["", "memory", "amqp://host//", "mysql://user:secret@host/cache", "sqlite://", "sqlite:///:memory:"]
+)
+def test_other_addresses(address: str) -> None:
+    """An address of no cache is an error that names the address, and those that are allowed."""
+    with pytest.raises(
+        ConfigurationError, match=r"not the address of a cache; allowed are redis://.*memory://"
+    ) as caught:
+        open_cache(address)
+    assert "secret" not in str(caught.value)
+
+
+def test_addresses_that_cannot_be_read() -> None:
+    """A port that is no number is an error when the cache is opened, not when it is asked."""
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        open_cache("postgresql://host:port/cache")

@@ -1,22 +1,55 @@
-"""The port of a cache backend: small values by key, asked for and stored in one round trip a call."""
+"""The port of a cache backend: small values by collection and key, many of them in one round trip."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-__all__ = ["CacheBackend"]
+from orchestrator.contracts.spec import DEFAULT_CACHE_COLLECTION
+
+__all__ = ["DEFAULT_CACHE_COLLECTION", "CacheBackend", "CacheSize"]
+
+
+class CacheSize(NamedTuple):
+    """How much of a collection is remembered.
+
+    Attributes:
+        entries: values.
+        bytes: of the values alone; keys and what the backend adds come on top.
+    """
+
+    entries: int
+    bytes: int
 
 
 class CacheBackend(Protocol):
-    """Bytes by key. A cache may forget anything at any time; it never answers with another key's value."""
+    """Bytes by collection and key. A cache may forget anything at any time; it never answers with another key's value.
 
-    def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+    A collection's name is a-z, 0-9, - and _.
+    """
+
+    def get_many(self, keys: Sequence[str], collection: str = DEFAULT_CACHE_COLLECTION) -> list[bytes | None]:
         """The values in the order of the keys, None where there is none. An empty sequence asks nobody."""
         ...
 
-    def put_many(self, values: Mapping[str, bytes]) -> None:
+    def put_many(self, values: Mapping[str, bytes], collection: str = DEFAULT_CACHE_COLLECTION) -> None:
         """Store all values; the last one put under a key wins."""
         ...
 
-    def clear(self) -> None:
-        """Forget everything that this cache stored."""
+    def clear(self, collection: str | None = None) -> int:
+        """Forget a collection, or all that this cache stored; returns how many entries that were.
+
+        Raises:
+            ServiceUnreachable: the server does not answer, so entries may still be there.
+        """
+        ...
+
+    def sizes(self) -> dict[str, CacheSize]:
+        """{collection: size} of the collections that hold something. Looks at every entry.
+
+        Raises:
+            ServiceUnreachable: the server does not answer.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
         ...

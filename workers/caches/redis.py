@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar, cast
 
-import structlog
-
 from orchestrator.contracts.addresses import redacted, redis_client_url
 from orchestrator.contracts.errors import ServiceUnreachable
+from workers.caches.contract import DEFAULT_CACHE_COLLECTION, CacheSize
+from workers.caches.outage import Outage
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -21,15 +23,12 @@ __all__ = ["RedisCache"]
 
 _CHUNK_KEYS = 500  # keys a command: large enough to hide the round trip, small enough not to block the server
 _TIMEOUT_SECONDS = 5.0
-_PAUSE_SECONDS = 5.0  # after a failure nobody asks for so long, or every call would wait for its timeout
-_LOG_SECONDS = 60.0  # between two warnings
 
-_log = structlog.get_logger(__name__)
 _Item = TypeVar("_Item")
 
 
 class RedisCache:
-    """Bytes by key on a Redis.
+    """Bytes by collection and key on a Redis: each entry is one value under `<prefix><collection>:<key>`.
 
     A Redis that does not answer, or is full, costs hits and nothing else: reading finds nothing, writing stores
     nothing, a warning is logged once a minute, and for some seconds it is not asked again.
@@ -51,47 +50,66 @@ class RedisCache:
         self._url = redis_client_url(url)
         self._prefix = prefix
         self._ttl_seconds = ttl_seconds
-        self._clock = clock
-        self._paused_until = float("-inf")
-        self._silent_until = float("-inf")
+        self._outage = Outage(self._url, clock)
 
-    def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+    def get_many(self, keys: Sequence[str], collection: str = DEFAULT_CACHE_COLLECTION) -> list[bytes | None]:
         """The values in the order of the keys; None where there is none, and for all if Redis does not answer."""
-        if not keys or self._is_paused():
+        if not keys or self._outage.lasts:
             return [None] * len(keys)
+        prefix = self._prefix_of(collection)
         values: list[bytes | None] = []
         try:
             for chunk in _chunks(keys):
-                values += cast("list[bytes | None]", self._client.mget([self._prefix + key for key in chunk]))
+                values += cast("list[bytes | None]", self._client.mget([prefix + key for key in chunk]))
         except self._tolerated as error:
-            self._pause(error)
+            self._outage.begin(error)
         return values + [None] * (len(keys) - len(values))
 
-    def put_many(self, values: Mapping[str, bytes]) -> None:
+    def put_many(self, values: Mapping[str, bytes], collection: str = DEFAULT_CACHE_COLLECTION) -> None:
         """Store all values; nothing happens if Redis does not answer."""
-        if not values or self._is_paused():
+        if not values or self._outage.lasts:
             return
+        prefix = self._prefix_of(collection)
         try:
             for chunk in _chunks(values.items()):
                 pipeline = self._client.pipeline(transaction=False)
                 for key, value in chunk:
-                    pipeline.set(self._prefix + key, value, ex=self._ttl_seconds)
+                    pipeline.set(prefix + key, value, ex=self._ttl_seconds)
                 pipeline.execute()
         except self._tolerated as error:
-            self._pause(error)
+            self._outage.begin(error)
 
-    def clear(self) -> None:
-        """Forget every entry under the prefix.
+    def clear(self, collection: str | None = None) -> int:
+        """Forget a collection, or every entry under the prefix; returns how many entries that were.
 
         Raises:
             ServiceUnreachable: Redis does not answer, so the entries may still be there.
         """
-        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._prefix) + "*"
-        try:
-            for keys in _chunks(self._client.scan_iter(match=pattern, count=_CHUNK_KEYS)):
-                self._client.unlink(*keys)
-        except self._tolerated as error:
-            raise ServiceUnreachable("cache", redacted(self._url), str(error)) from error
+        with self._needed():
+            removed = 0
+            for keys in self._found(collection):
+                removed += self._client.unlink(*keys)
+            return removed
+
+    def sizes(self) -> dict[str, CacheSize]:
+        """{collection: size} of the collections that hold something. Asks for the length of every value.
+
+        Raises:
+            ServiceUnreachable: Redis does not answer.
+        """
+        entries: Counter[str] = Counter()
+        held: Counter[str] = Counter()
+        with self._needed():
+            for keys in self._found(None):
+                pipeline = self._client.pipeline(transaction=False)
+                for key in keys:
+                    pipeline.strlen(key)
+                for key, length in zip(keys, pipeline.execute(), strict=True):
+                    collection, is_ours, _ = key.decode(errors="replace").removeprefix(self._prefix).partition(":")
+                    if is_ours:
+                        entries[collection] += 1
+                        held[collection] += length
+        return {collection: CacheSize(count, held[collection]) for collection, count in entries.items()}
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -123,15 +141,22 @@ class RedisCache:
             exceptions.ReadOnlyError,
         )
 
-    def _is_paused(self) -> bool:
-        return self._clock() < self._paused_until
+    @contextmanager
+    def _needed(self) -> Iterator[None]:
+        """A block that makes no sense without the server."""
+        try:
+            yield
+        except self._tolerated as error:
+            raise ServiceUnreachable("cache", redacted(self._url), str(error)) from error
 
-    def _pause(self, error: Exception) -> None:
-        now = self._clock()
-        self._paused_until = now + _PAUSE_SECONDS
-        if now >= self._silent_until:
-            self._silent_until = now + _LOG_SECONDS
-            _log.warning("cache does not answer; working without it", address=redacted(self._url), reason=str(error))
+    def _prefix_of(self, collection: str) -> str:
+        return f"{self._prefix}{collection}:"
+
+    def _found(self, collection: str | None) -> Iterable[list[bytes]]:
+        """The keys of a collection, or all under the prefix, in chunks; a key may come twice while Redis grows."""
+        prefix = self._prefix if collection is None else self._prefix_of(collection)
+        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", prefix) + "*"
+        return _chunks(self._client.scan_iter(match=pattern, count=_CHUNK_KEYS))
 
 
 def _chunks(items: Iterable[_Item]) -> Iterable[list[_Item]]:
