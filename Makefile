@@ -11,7 +11,7 @@ Q ?= How do I add workers on another machine?
 COLLECTION = demo-$(shell printf '%s' "$(DOCS)" | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock clean
+.PHONY: help demo test chaos lint lock clean
 
 help:  ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,6 +40,11 @@ demo: $(VENV)/.demo  ## Ingest DOCS on real servers, started for it, and answer 
 
 test: $(VENV)/.dev  ## Run all tests, against real services that they start themselves.
 	@$(BIN)/pytest
+
+CHAOS ?= --broker both
+
+chaos: $(VENV)/.dev  ## Break everything, seeded, and count what is lost or copied. CHAOS="--fault flushall --seed 7"
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 lint: $(VENV)/.dev  ## Check style, types, walls between the rooms, and that migrations and tables agree.
 	@$(BIN)/ruff check .

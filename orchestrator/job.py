@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.connections import Connections
     from orchestrator.ledger.failures import FailureRow
     from orchestrator.ledger.reports import Progress
+    from orchestrator.ledger.retries import Remainder
 
 __all__ = ["Job"]
 
@@ -62,13 +63,13 @@ class Job:
         with begin(self._connections.engine) as connection:
             return jobs.get(connection, self.id).state
 
-    def failures(self, limit: int = 1000, offset: int = 0) -> list[FailureRow]:
-        """Documents that were refused, each with stage and reason."""
+    def failures(self, limit: int = 1000, offset: int = 0, *, include_resolved: bool = False) -> list[FailureRow]:
+        """Documents that were refused, each with stage and reason; also those ingested since, if asked."""
         from orchestrator.ledger.engine import begin
         from orchestrator.ledger.failures import failures_of
 
         with begin(self._connections.engine) as connection:
-            return failures_of(connection, self.id, limit=limit, offset=offset)
+            return failures_of(connection, self.id, limit=limit, offset=offset, include_resolved=include_resolved)
 
     def wait(self, timeout: float | None = None, on_progress: Callable[[Progress], None] | None = None) -> Report:
         """Wait until the job ends.
@@ -124,6 +125,35 @@ class Job:
             job = jobs.get(connection, self.id)
         fill_window(self._connections, job)
         return self.state
+
+    @property
+    def remainder(self) -> Remainder:
+        """How many of its documents are not ingested: those that can be retried, and those that cannot.
+
+        Raises:
+            JobNotFound: the ledger does not know it.
+        """
+        from orchestrator.ledger import jobs, retries
+        from orchestrator.ledger.engine import begin
+
+        with begin(self._connections.engine) as connection:
+            jobs.get(connection, self.id)
+            return retries.remainder(connection, self.id)
+
+    def retry_failed(self) -> Job:
+        """Try the failed documents again, as they were read, in a new job of the same pipeline.
+
+        Those that were refused when they were read are not part of it: nothing of them was kept. Asking again while
+        the new job runs does the same work twice, and changes nothing: the last enqueued wins.
+
+        Raises:
+            JobNotFound: the ledger does not know this job.
+            EmptySource: it has no failed document that could be tried again; the message says what to do.
+            ServiceUnreachable: the database or the broker does not answer; nothing has been enqueued.
+        """
+        from orchestrator.retry import retry
+
+        return Job(self._connections, retry(self._connections, self.id))
 
     @contextmanager
     def _news(self) -> Iterator[Callable[[float], None]]:

@@ -16,7 +16,13 @@ from orchestrator.contracts.documents import Document
 from orchestrator.contracts.errors import ConfigurationError, EmptySource
 from orchestrator.contracts.messages import Priority
 from orchestrator.contracts.report import Report
-from orchestrator.contracts.spec import DocstoreStrategy, PipelineSpec, SpecSource, TransformationSpec
+from orchestrator.contracts.spec import (
+    DEFAULT_CACHE_COLLECTION,
+    DocstoreStrategy,
+    PipelineSpec,
+    SpecSource,
+    TransformationSpec,
+)
 from orchestrator.job import Job
 from orchestrator.settings import Settings, load_settings
 
@@ -38,6 +44,7 @@ class IngestionPipeline:
         vector_store: where the nodes go: `pgvector` (the ledger's Postgres) or `sqlite`; default: by the settings.
         docstore_strategy: what happens to documents the ledger already knows; see `DocstoreStrategy`.
         collection: nodes that are searched together: a-z, 0-9, - and _.
+        disable_cache: neither look into the ingestion cache nor fill it: all work is done, and paid for, again.
         settings: addresses and bounds; default: from the environment.
 
     Raises:
@@ -52,6 +59,7 @@ class IngestionPipeline:
         vector_store: str | None = None,
         docstore_strategy: str = "upserts",
         collection: str | None = None,
+        disable_cache: bool = False,
         settings: Settings | None = None,
         connections: Connections | None = None,
     ) -> None:
@@ -64,6 +72,7 @@ class IngestionPipeline:
                 transformations=tuple(_specs(transformations, self.settings)),
                 vector_store=vector_store or self.settings.vector_store,
                 strategy=_strategy(docstore_strategy),
+                disable_cache=disable_cache,
             )
         except ValidationError as error:
             first = error.errors()[0]
@@ -86,6 +95,7 @@ class IngestionPipeline:
         scope: str = "",
         allow_mass_delete: bool = False,
         priority: str = "normal",
+        cache_collection: str = DEFAULT_CACHE_COLLECTION,
     ) -> Job:
         """Hand documents to the workers; returns once the ledger has them all.
 
@@ -94,9 +104,10 @@ class IngestionPipeline:
             scope: with `upserts_and_delete`, only documents whose id begins so may vanish.
             allow_mass_delete: let more than the set share of the collection vanish, even all of it.
             priority: high, normal or low: whose batches workers take first.
+            cache_collection: entries of the ingestion cache that are found, and cleared, together.
 
         Raises:
-            ConfigurationError: there is no such priority.
+            ConfigurationError: there is no such priority, or the name of the cache collection is not allowed.
             EmptySource: there was no document; nothing has been changed.
             ServiceUnreachable: the database or the broker does not answer; nothing has been enqueued.
             Exception: whatever the source raises; the job then ends as failed, with what was read before.
@@ -106,13 +117,14 @@ class IngestionPipeline:
         from orchestrator.ledger.engine import begin
 
         rank = _priority(priority)
+        spec = _with_cache_collection(self.spec, cache_collection)
         source = iter(documents)
         if not allow_mass_delete:
             source = _not_empty(source)
         connections = self.connections
         connections.check()
         with begin(connections.engine) as connection:
-            job = jobs.create(connection, secrets.token_hex(6), self.spec, scope=scope, priority=rank)
+            job = jobs.create(connection, secrets.token_hex(6), spec, scope=scope, priority=rank)
         dispatch(connections, job, source, allow_mass_delete=allow_mass_delete)
         return Job(connections, job.id)
 
@@ -125,9 +137,16 @@ class IngestionPipeline:
         scope: str = "",
         allow_mass_delete: bool = False,
         priority: str = "normal",
+        cache_collection: str = DEFAULT_CACHE_COLLECTION,
     ) -> Report:
         """`enqueue`, then wait for the end. Raises what these raise."""
-        job = self.enqueue(documents, scope=scope, allow_mass_delete=allow_mass_delete, priority=priority)
+        job = self.enqueue(
+            documents,
+            scope=scope,
+            allow_mass_delete=allow_mass_delete,
+            priority=priority,
+            cache_collection=cache_collection,
+        )
         return job.wait(timeout, on_progress)
 
     async def arun(self, documents: Iterable[Document], *, timeout: float | None = None) -> Report:
@@ -145,6 +164,13 @@ def _strategy(name: str) -> DocstoreStrategy:
     except ValueError:
         allowed = ", ".join(DocstoreStrategy)
         raise ConfigurationError(f"docstore_strategy {name!r} is unknown; allowed are {allowed}") from None
+
+
+def _with_cache_collection(spec: PipelineSpec, name: str) -> PipelineSpec:
+    try:
+        return PipelineSpec.model_validate({**spec.model_dump(), "cache_collection": name})
+    except ValidationError as error:
+        raise ConfigurationError(f"cache_collection {name!r}: {error.errors()[0]['msg']}") from error
 
 
 def _priority(name: str) -> Priority:

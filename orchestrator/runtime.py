@@ -10,6 +10,8 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
+from pydantic import SecretStr
+
 from orchestrator.connections import Connections
 from orchestrator.settings import Settings
 
@@ -30,8 +32,10 @@ def worker_command(concurrency: int) -> list[str]:
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:
-    """The variables that point a worker at the same services as these settings."""
+    """The variables that point a worker at the same services as these settings. Holds keys: for a child's eyes only."""
     values = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    secrets = {name: value for name, value in settings if isinstance(value, SecretStr)}  # a dump holds asterisks
+    values |= {name: secret.get_secret_value() for name, secret in secrets.items()}
     values["home"] = str(settings.home)
     return {
         f"DOCMILL_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
@@ -101,8 +105,11 @@ class Runtime:
         from orchestrator.embedded import EmbeddedStack
 
         stack = EmbeddedStack(self.settings.home)
-        self.settings = self.settings.model_copy(update=asdict(stack.start()))
+        addresses = asdict(stack.start())
         opening.callback(stack.stop)
+        # What is set stays: the cache may lie elsewhere.
+        missing = {name: url for name, url in addresses.items() if getattr(self.settings, name) is None}
+        self.settings = self.settings.model_copy(update=missing)
 
     def _workers_needed(self, is_embedded: bool) -> int:
         if self._workers is not None or not is_embedded:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from orchestrator.contracts.addresses import redacted
+from orchestrator.contracts.addresses import cache_kind, redacted, sqlalchemy_url
 from orchestrator.contracts.errors import ConfigurationError
 
 __all__ = ["Settings", "load_settings"]
@@ -34,15 +34,17 @@ class Settings(BaseSettings):
     database_url: str | None = Field(default=None, description="ledger: postgresql+psycopg://… or sqlite:///…")
     broker_url: str | None = Field(default=None, description="Celery broker: redis://… or amqp://…")
     result_url: str | None = Field(default=None, description="Redis for results; the broker's if it is a Redis")
-    cache_url: str | None = Field(default=None, description="Redis for the ingestion cache (LRU); else the results'")
+    cache_url: str | None = Field(
+        default=None, description="cache: redis://…, postgresql://…, sqlite:///… or memory://; else the results' Redis"
+    )
     home: Path = Field(default_factory=_default_home, description="data of the embedded stack")
 
     # Defaults of a pipeline.
-    embedder: str = "wordllama"
+    embedder: str = Field(default="wordllama", description="embedder of pipelines that name none")
     llm: str | None = Field(default=None, description="language model of extractors that name none: openai/<model>")
     chunk_size: int = Field(default=1024, ge=1, description="tokens a node at most")
     chunk_overlap: int = Field(default=200, ge=0, description="tokens that neighbouring nodes may share")
-    vector_store: str = "pgvector"
+    vector_store: str = Field(default="pgvector", description="vector store of pipelines that name none, and of search")
     sqlite_vectors: Path | None = Field(default=None, description="file of the sqlite vector store; default in home")
     models_path: Path | None = Field(default=None, description="folder of ONNX models, one folder a model")
     modules: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -50,10 +52,12 @@ class Settings(BaseSettings):
     )
 
     # A server that speaks OpenAI's API: OpenAI itself, vLLM, Ollama, LM Studio, …
-    openai_base_url: str | None = Field(default=None, description="its address up to and with /v1; default: OpenAI's")
-    openai_api_key: SecretStr | None = Field(default=None, description="its key; local servers often need none")
-    llm_concurrency: int = Field(default=4, ge=1, description="requests to it at once, a worker process")
-    llm_timeout: float = Field(default=60.0, gt=0, description="seconds for it to answer one request")
+    openai_base_url: str | None = Field(
+        default=None, description="server that speaks OpenAI's API, up to and with /v1; default: OpenAI's"
+    )
+    openai_api_key: SecretStr | None = Field(default=None, description="that server's key; local ones often need none")
+    llm_concurrency: int = Field(default=4, ge=1, description="requests to that server at once, a worker process")
+    llm_timeout: float = Field(default=60.0, gt=0, description="seconds for that server to answer one request")
 
     # Bounds.
     slice_documents: int = Field(default=1000, ge=1, le=10_000, description="documents per dedupe query")
@@ -63,24 +67,35 @@ class Settings(BaseSettings):
     segment_batches: int = Field(default=8, ge=1, description="batches gathered into one commit at most")
     segment_bytes: int = Field(default=16 * 1024 * 1024, ge=1, description="bytes of nodes gathered into one commit")
     mass_delete_share: float = Field(default=0.5, ge=0, le=1, description="share of a collection a job may delete")
+    cache_bytes: int | None = Field(
+        default=None, ge=1, description="bytes of a cache in SQL (default 1 GiB) or memory (64 MiB a process)"
+    )
     hnsw_rows: int = Field(default=50_000, ge=0, description="nodes from which a collection gets an HNSW index")
 
     # Time, in seconds.
     heartbeat: float = Field(default=3.0, gt=0, description="between two heartbeats of a running batch")
     stale_after: float = Field(default=15.0, gt=0, description="a lease without a heartbeat for so long is dead")
     reconcile_every: float = Field(default=3.0, gt=0, description="between two looks for what has stalled")
-    lost_after: float = Field(default=10.0, gt=0, description="a message not taken for so long, its queue empty, is lost")
-    forgotten_after: float = Field(default=8.0, gt=0, description="a transformed batch no commit took is asked for again")
+    lost_after: float = Field(default=10.0, gt=0, description="a message not taken for so long is lost")
+    forgotten_after: float = Field(default=8.0, gt=0, description="a commit not taken for so long is lost")
     max_attempts: int = Field(default=3, ge=1, description="runs of a batch before it is halved or given up")
     max_retries: int = Field(default=10, ge=1, description="tries of a batch whose trouble may pass, with backoff")
     memory_limit: int = Field(default=4 * 1024**3, ge=0, description="bytes a worker's child may allocate; 0: no limit")
     time_limit: float = Field(default=420.0, gt=0, description="a batch that runs longer is killed")
     connect_timeout: float = Field(default=5.0, gt=0, description="for a service to answer")
+    cache_ttl: int = Field(default=30 * 24 * 3600, ge=1, description="life of an unused entry of the ingestion cache")
 
     @field_validator("modules", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("cache_url")
+    @classmethod
+    def _is_a_cache(cls, value: str | None) -> str | None:
+        if value:
+            cache_kind(value)
+        return value or None
 
     @field_validator("openai_base_url")
     @classmethod
@@ -124,11 +139,7 @@ class Settings(BaseSettings):
     @property
     def ledger_url(self) -> str:
         """The ledger's address, with the driver that is installed."""
-        url = self.database_url or ""
-        for scheme in ("postgres://", "postgresql://"):
-            if url.startswith(scheme):
-                return "postgresql+psycopg://" + url.removeprefix(scheme)
-        return url
+        return sqlalchemy_url(self.database_url or "")
 
     @property
     def results_redis_url(self) -> str:
@@ -136,8 +147,8 @@ class Settings(BaseSettings):
         return self.result_url or self.broker_url or ""
 
     @property
-    def cache_redis_url(self) -> str:
-        """The Redis that holds the ingestion cache."""
+    def cache_address(self) -> str:
+        """Where the ingestion cache is: a Redis, a database, or memory."""
         return self.cache_url or self.results_redis_url
 
 
@@ -153,6 +164,9 @@ def load_settings(**overrides: object) -> Settings:
         problems = []
         for problem in error.errors():
             place = ".".join(str(part) for part in problem["loc"])
-            name = f"DOCMILL_{place.upper()}={problem['input']!r}: " if place else ""
+            given = problem["input"]
+            if place.endswith(("_url", "_key")):  # may hold a password, or be one
+                given = redacted(str(given)) if place.endswith("_url") else "***"
+            name = f"DOCMILL_{place.upper()}={given!r}: " if place else ""
             problems.append(name + problem["msg"].removeprefix("Value error, "))
         raise ConfigurationError("; ".join(problems)) from error

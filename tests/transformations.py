@@ -8,7 +8,7 @@ from orchestrator.contracts.errors import TransientError
 from orchestrator.contracts.nodes import Node
 from workers.transformations.contract import Transformation, transformation
 
-__all__ = ["Deadly", "Endless", "Flaky", "Hungry", "Poisonous", "Slow"]
+__all__ = ["Deadly", "Endless", "Flaky", "Hungry", "Poisonous", "Slow", "Unready"]
 
 
 @transformation("test_slow", version=1)
@@ -70,6 +70,22 @@ class Flaky(Transformation):
         except FileExistsError:
             return nodes
         raise TransientError("the service is busy")
+
+
+@transformation("test_unready", version=1)
+class Unready(Transformation):
+    """Raises for documents that hold a word, until a file exists: a fault that somebody mends."""
+
+    tuning = frozenset({"mark"})
+
+    word: str = "poison"
+    mark: str = ""
+
+    def __call__(self, nodes: list[Node]) -> list[Node]:
+        """Raise what no part of docmill knows, as long as the file is not there."""
+        if any(self.word in node.text for node in nodes) and not Path(self.mark).exists():
+            raise RuntimeError(f"not ready for {self.word}")
+        return nodes
 
 
 @transformation("test_endless", version=1)

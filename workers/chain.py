@@ -7,7 +7,8 @@ for per node text, so an edited paragraph is that paragraph's work. A bad docume
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from orchestrator.contracts.errors import ConfigurationError, DocumentError, TransientError
@@ -16,8 +17,10 @@ from orchestrator.contracts.nodes import Node
 from orchestrator.contracts.payload import BatchDocument
 from orchestrator.contracts.spec import PipelineSpec
 from orchestrator.ledger.failures import Failure
-from workers.cache import IngestionCache
+from workers.caches.ingestion_cache import IngestionCache
 from workers.embedders import get_embedder
+from workers.llms.remembered import remembering
+from workers.tokens.spending import collecting
 from workers.tokens.tokenizer import get_tokenizer
 from workers.transformations.contract import Transformation, build_transformation
 from workers.transformations.embed import Embed
@@ -38,6 +41,18 @@ class Usage:
     def as_counts(self) -> dict[str, int]:
         """By the ledger's column names."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Add what providers are paid within the block, also if it then fails."""
+        with collecting() as spending:
+            try:
+                yield
+            finally:
+                paid = spending.total
+                self.tokens_embedding += paid.embedding
+                self.tokens_prompt += paid.prompt
+                self.tokens_completion += paid.completion
 
 
 @dataclass(slots=True)
@@ -89,22 +104,25 @@ class Chain:
 
         Raises:
             TransientError: a service did not answer; the batch is worth trying again.
+            ConfigurationError: a provider refuses the pipeline as it is; no batch of the job would fare better.
             Exception: the batch as a whole cannot be done; halve it.
         """
         results = [DocumentResult(document) for document in documents]
-        self._transform(results, usage)
-        self._embed([node for result in results for node in result.nodes], usage)
-        return BatchResult(results, self.embedder.model, self.embedder.dimension)
+        with usage.collected(), remembering(self.cache):
+            self._transform(results, usage)
+            self._embed([node for result in results for node in result.nodes], usage)
+            return BatchResult(results, self.embedder.model, self.embedder.dimension)
 
     def _transform(self, results: Sequence[DocumentResult], usage: Usage) -> None:
         """Run the steps over documents, each document from its latest cached step on."""
-        cached = [index for index, step in enumerate(self.steps) if step.cacheable]
+        uses_cache = not self.spec.disable_cache
+        cached = [index for index, step in enumerate(self.steps) if step.cacheable and uses_cache]
         keys = {
             (result.document.id, index): self.cache.step_key(self.prefixes[index], result.document.content_hash)
             for result in results
             for index in cached
         }
-        known = self.cache.nodes(list(keys.values()))
+        known = self.cache.get_many(list(keys.values()))
         made: dict[str, list[Node]] = {}
         for result in results:
             first, nodes = 0, None
@@ -118,24 +136,26 @@ class Chain:
                 if index in cached:
                     usage.cache_misses += 1
                     made[keys[result.document.id, index]] = after
-        self.cache.put_nodes(made)
+        self.cache.put_many(made)
 
     def _steps_from(
         self, first: int, nodes: list[Node] | None, result: DocumentResult
     ) -> Iterator[tuple[int, list[Node]]]:
         """Run the steps of one document from `first` on; yields (step, its nodes), and fills in the result."""
-        result.nodes = [_whole(result.document)] if nodes is None else nodes
+        # Copies: documents with equal content share what was found, and the next step may change it.
+        result.nodes = [_whole(result.document)] if nodes is None else _copies(nodes)
         for index, step in enumerate(self.steps[first:], start=first):
             try:
                 result.nodes = _checked(step, step(result.nodes))
-            except (TransientError, MemoryError):
+            except (TransientError, ConfigurationError, MemoryError):
                 raise
             except Exception as error:  # noqa: BLE001 - a transformation is anybody's code; its document alone fails
                 stage = "parse" if step.name == "parse" else "transform"
                 result.failure = Failure.of(result.document.id, error, stage=stage, transformation=step.name)
                 result.nodes = []
                 return
-            yield index, list(result.nodes)
+            # Copies: the next step may change the nodes it is handed, and this step's result is still to be cached.
+            yield index, _copies(result.nodes)
 
     def _embed(self, nodes: Sequence[Node], usage: Usage) -> None:
         """Give every node its vector, paying only for texts that nobody has embedded yet."""
@@ -145,13 +165,16 @@ class Chain:
         vectors = self.cache.embeddings(list(unique), embedder.dimension)
         missing = [(key, node) for key, node in unique.items() if key not in vectors]
         usage.cache_hits += len(vectors)
-        usage.cache_misses += len(missing)
+        if not self.spec.disable_cache:  # else nobody was asked
+            usage.cache_misses += len(missing)
         _count_tokens([node for _, node in missing])
         pending = iter(missing)
         while part := list(islice(pending, self.texts_a_call)):
-            rows = embedder.embed([node.text for _, node in part])
+            with collecting() as spending:
+                rows = embedder.embed([node.text for _, node in part])
             fresh = {key: row for (key, _), row in zip(part, rows, strict=True)}
-            usage.tokens_embedding += sum(node.token_count for _, node in part)
+            if not spending.total.embedding:  # no provider has billed them: our own count stands
+                usage.tokens_embedding += sum(node.token_count for _, node in part)
             self.cache.put_embeddings(fresh)  # at once: what is paid for is kept, whatever happens next
             vectors |= fresh
         for key, node in zip(keys, nodes, strict=True):
@@ -164,6 +187,10 @@ def _whole(document: BatchDocument) -> Node:
     if document.is_text:
         return Node(text=document.content.decode("utf-8", "surrogatepass"), metadata=metadata)
     return Node(text="", content=document.content, metadata=metadata)
+
+
+def _copies(nodes: Sequence[Node]) -> list[Node]:
+    return [replace(node, metadata=dict(node.metadata)) for node in nodes]
 
 
 def _checked(step: Transformation, nodes: object) -> list[Node]:

@@ -19,8 +19,7 @@ from orchestrator.ledger.engine import begin, create_ledger_engine
 from orchestrator.ledger.jobs import JobRow
 from orchestrator.settings import Settings
 from workers.aggregate import Aggregator
-from workers.cache import IngestionCache
-from workers.caches import RedisCache
+from workers.caches import CacheBackend, IngestionCache, NoCache, open_cache
 from workers.chain import Chain
 from workers.heartbeat import Heartbeat
 from workers.transformations.contract import load_modules
@@ -77,9 +76,14 @@ class WorkerContext:
         )
 
     @cached_property
-    def cache(self) -> IngestionCache:
-        """The ingestion cache, shared by all workers."""
-        return IngestionCache(RedisCache(redis_client_url(self.settings.cache_redis_url)))
+    def cache(self) -> CacheBackend:
+        """The backend of the ingestion cache, shared by all workers unless it is memory."""
+        settings = self.settings
+        return open_cache(settings.cache_address, ttl_seconds=settings.cache_ttl, max_bytes=settings.cache_bytes)
+
+    def cache_of(self, spec: PipelineSpec) -> IngestionCache:
+        """The ingestion cache of a job: its collection, or none."""
+        return IngestionCache(spec.cache_collection, NoCache() if spec.disable_cache else self.cache)
 
     def _job(self, job_id: str) -> JobRow:
         """The job as it was when first seen: number, collection and spec never change, state does."""
@@ -89,7 +93,7 @@ class WorkerContext:
     def _chain(self, job_id: str) -> Chain:
         """The job's chain, after a look at whether its collection takes such vectors: before they are paid for."""
         job = self.job(job_id)
-        chain = Chain(job.spec, self.cache)
+        chain = Chain(job.spec, self.cache_of(job.spec))
         made = Collection(job.collection, chain.embedder.model, chain.embedder.dimension)
         held = self.store_of(job.spec).describe(job.collection)
         if held not in (None, made):

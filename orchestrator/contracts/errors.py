@@ -37,7 +37,15 @@ class DocmillError(Exception):
 
 
 class TransientError(DocmillError):
-    """Trying again may help."""
+    """Trying again may help.
+
+    Attributes:
+        retry_after: seconds to leave the service alone, where it said so; None leaves it to our own backoff.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class ServiceUnreachable(TransientError):

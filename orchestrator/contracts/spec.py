@@ -7,9 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from orchestrator.contracts.hashing import canonical_json, digest
 
-__all__ = ["DocstoreStrategy", "PipelineSpec", "SpecSource", "TransformationSpec"]
+__all__ = ["DEFAULT_CACHE_COLLECTION", "DocstoreStrategy", "PipelineSpec", "SpecSource", "TransformationSpec"]
 
 COLLECTION_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+DEFAULT_CACHE_COLLECTION = "default"
 
 
 class DocstoreStrategy(StrEnum):
@@ -53,6 +54,9 @@ class PipelineSpec(BaseModel):
     transformations: tuple[TransformationSpec, ...] = Field(min_length=1)
     vector_store: Literal["pgvector", "sqlite"] = "pgvector"
     strategy: DocstoreStrategy = DocstoreStrategy.UPSERTS
+    # Where to look before paying; not in the fingerprint, for it changes no node.
+    cache_collection: str = Field(default=DEFAULT_CACHE_COLLECTION, pattern=COLLECTION_PATTERN)
+    disable_cache: bool = False
 
     @field_validator("transformations")
     @classmethod

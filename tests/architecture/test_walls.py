@@ -17,6 +17,7 @@ _HEAVY = frozenset(
         "kombu",
         "numpy",
         "onnxruntime",
+        "openai",
         "psycopg",
         "pypdfium2",
         "redis",
@@ -34,7 +35,8 @@ _HELP_SECONDS = 1.0  # the goal is 0.25 s; a busy machine gets some patience
 
 _CONSTRUCT = """
 from orchestrator import IngestionPipeline
-from workers.transformations import Embed, MarkdownSplitter, Parse, SentenceSplitter
+from workers.transformations import Embed, MarkdownSplitter, Parse, SentenceSplitter, TitleExtractor
+IngestionPipeline("titled", [SentenceSplitter(), TitleExtractor(llm="openai/small"), Embed("openai/embedder@64")])
 IngestionPipeline("handbook", [SentenceSplitter(chunk_size=512, chunk_overlap=64), Embed("wordllama")])
 IngestionPipeline("manual", [Parse(), MarkdownSplitter(), Embed("wordllama")], vector_store="sqlite")
 IngestionPipeline("default")
@@ -94,6 +96,8 @@ def test_vendor_libraries_are_imported_at_first_use() -> None:
         "transformations.parse",
         "transformations.embed",
         "embedders.registry",
+        "embedders.openai",
+        "llms.openai",
         "tokens.tokenizer",
         "caches.redis",
     ]

@@ -99,6 +99,7 @@ class Stack:
             options = f"size={self._disk_bytes},mode=711"
             subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.disk)], check=True)
             opening.callback(self._unmount, self.disk)
+            opening.callback(kill_servers, self.disk)
         sockets = make_socket_folder(self.home)
         self.postgres = PostgresServer(database_home, make_socket_folder(database_home))
         self.redis = (

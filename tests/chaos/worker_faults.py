@@ -11,6 +11,7 @@ from orchestrator import Job
 from orchestrator.ledger import jobs
 from orchestrator.ledger.engine import begin
 from orchestrator.runtime import worker_environment
+from tests.chaos.faketime import MODULE
 from tests.chaos.stack import Stack
 from tests.chaos.trial import LONG_CORPUS, Fault, Trial
 from tests.chaos.workers import kill_process
@@ -19,6 +20,7 @@ __all__ = ["WORKER_FAULTS"]
 
 _ROOT = Path(__file__).parents[2]
 _FROZEN_SECONDS = 20.0  # longer than a lease lives without a heartbeat
+_JUMP_SECONDS = 4.0  # longer than the worker takes between two looks for what has stalled
 _SLICE_DOCUMENTS = 20  # of the client that is killed: it shall have sent something before it dies
 _FAKETIME = (
     Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"),
@@ -101,7 +103,7 @@ def _jump_clock(trial: Trial) -> None:
     trial.begin()
     for hours in (1, -1):
         _clock(trial.stack).write_text(f"{hours * 3600:+d}")
-        time.sleep(1)
+        time.sleep(_JUMP_SECONDS)
 
 
 def _clock(stack: Stack) -> Path:
@@ -112,8 +114,14 @@ def _in_another_time(stack: Stack) -> list[dict[str, str]]:
     """One worker whose clock is read from a file, and one with the machine's."""
     _clock(stack).write_text("+0")
     library = next(path for path in _FAKETIME if path.exists())
-    fake = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(_clock(stack)), "FAKETIME_NO_CACHE": "1"}
-    return [{**fake, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}, {}]
+    fake = {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(_clock(stack)),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DOCMILL_MODULES": ",".join((*stack.worker_settings.modules, MODULE)),
+    }
+    return [fake, {}]
 
 
 def _without_faketime() -> str | None:
@@ -138,6 +146,7 @@ WORKER_FAULTS = (
         "a worker's clock jumps an hour ahead, then an hour back",
         _jump_clock,
         unable=_without_faketime,
+        documents=LONG_CORPUS,
         environment=_in_another_time,
     ),
 )

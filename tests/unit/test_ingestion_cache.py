@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.contracts.errors import ConfigurationError, PayloadError
 from orchestrator.contracts.nodes import Node
+from orchestrator.contracts.payload import pack
 from workers.caches import CacheStatistics, IngestionCache, MemoryCache, NoCache
 from workers.caches import snapshot as snapshot_module
 
@@ -164,13 +165,13 @@ def test_persisting_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     [
         (lambda data: b"", "no cache that docmill persisted"),
         (lambda data: b"PK\x03\x04", "no cache that docmill persisted"),
-        (lambda data: data[:12] + b"\x09" + data[13:], "another version of docmill"),
+        (lambda data: data[:13] + b"\x09" + data[14:], "another version of docmill"),
         (lambda data: data[:20], "is damaged"),
         (lambda data: data[:-5], "is damaged"),
         (lambda data: data[:30] + bytes([data[30] ^ 255]) + data[31:], "is damaged"),
-        (lambda data: data[:13] + snapshot_module.pack({"a": 1}), "is damaged"),
-        (lambda data: data[:13] + snapshot_module.pack([1, 2]), "is damaged"),
-        (lambda data: data[:13] + snapshot_module.pack([("default", "key", "text")]), "is damaged"),
+        (lambda data: data[:14] + pack({"a": 1}), "is damaged"),
+        (lambda data: data[:14] + pack([1, 2]), "is damaged"),
+        (lambda data: data[:14] + pack([("default", "key", "text")]), "is damaged"),
     ],
 )
 def test_a_damaged_file_is_a_clear_error(tmp_path: Path, damage: object, said: str) -> None:
@@ -197,7 +198,7 @@ def test_a_file_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatc
     cache.persist(file)
     assert file.stat().st_size < 10_000
     monkeypatch.setattr(snapshot_module, "_MAX_UNPACKED_BYTES", 1000)
-    with pytest.raises(PayloadError, match="unpacks to 10000.. bytes; allowed are 0 to 1000"):
+    with pytest.raises(PayloadError, match=r"unpacks to 10000.. bytes; allowed are 0 to 1000"):
         IngestionCache.from_persist_path(file)
 
 

@@ -2,11 +2,13 @@
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-_DOORS = ["orchestrator", "workers.transformations"]
+_DOORS = ["orchestrator", "workers", "workers.caches", "workers.transformations"]
 _ROOT = Path(__file__).parents[2]
 _MODULES = sorted(
     path.relative_to(_ROOT).with_suffix("")
@@ -54,3 +56,18 @@ def test_every_module_has_what_it_exports(path: Path) -> None:
     names = getattr(module, "__all__", [])
     assert [name for name in names if not hasattr(module, name)] == []
     assert len(set(names)) == len(names)
+
+
+def test_the_workers_door_loads_nothing_heavy() -> None:
+    """Importing the public names of `workers`, but those that connect, loads no library of a model or a service."""
+    program = """
+import sys
+import workers
+for name in workers.__all__:
+    if name not in ("RedisCache", "SqlCache"):
+        getattr(workers, name)
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    heavy = {"celery", "numpy", "openai", "redis", "rich", "semantic_text_splitter", "sqlalchemy", "tiktoken", "toktok"}
+    assert heavy & set(done.stdout.split()) == set()

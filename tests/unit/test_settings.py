@@ -144,11 +144,11 @@ def test_address_of_the_ledger_names_the_driver(given: str, expected: str) -> No
 def test_results_and_cache_lie_where_the_broker_is_unless_said_otherwise() -> None:
     """The Redis of the broker serves for results and cache too; each can have its own."""
     one = load_settings(database_url=_DATABASE, broker_url=_BROKER)
-    assert (one.results_redis_url, one.cache_redis_url) == (_BROKER, _BROKER)
+    assert (one.results_redis_url, one.cache_address) == (_BROKER, _BROKER)
     two = load_settings(database_url=_DATABASE, broker_url="amqp://host//", result_url="redis://results")
-    assert (two.results_redis_url, two.cache_redis_url) == ("redis://results", "redis://results")
+    assert (two.results_redis_url, two.cache_address) == ("redis://results", "redis://results")
     three = load_settings(database_url=_DATABASE, broker_url=_BROKER, cache_url="redis://cache")
-    assert three.cache_redis_url == "redis://cache"
+    assert three.cache_address == "redis://cache"
 
 
 def test_settings_do_not_change() -> None:

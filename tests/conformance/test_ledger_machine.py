@@ -1,0 +1,337 @@
+"""The ledger's state machine: whatever clients, workers and reconcilers do to it, in whatever order, its rules hold."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from sqlalchemy import Connection, RowMapping
+
+from orchestrator.contracts.report import TERMINAL_JOB_STATES, BatchState, JobState
+from orchestrator.ledger import batches, control, jobs, stalled
+from orchestrator.ledger.batches import OPEN_STATES, BatchOutcome, Lease, NewBatch
+from orchestrator.ledger.clock import now
+from orchestrator.ledger.jobs import Finish
+from tests.ledgers import MAX_ATTEMPTS, STALE_AFTER, Ledger
+
+_LONG_AGO = 1000.0  # seconds: whatever is that old has stalled
+_WINDOW = 3
+_ROUNDS = 200  # of the reconciler, within which any job must end; each halving and each strike takes a few
+_Key = tuple[str, int]
+_ANY = st.integers(min_value=0, max_value=10_000)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Two jobs at most; their batches are leased, lost, taken over, transformed, committed, halved and given up."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        ledger.empty()
+        self.ledger = ledger
+        self.job_ids: list[str] = []
+        self.documents: Counter[str] = Counter()  # accepted, by job
+        self.leases: list[Lease] = []  # all that were ever given
+        self.counted: Counter[tuple[str, int, int]] = Counter()  # results that counted, by (job, batch, attempt)
+        self.before: dict[_Key, RowMapping] = {}
+        self.ended: dict[str, JobState] = {}
+
+    # What is there.
+
+    def _rows(self) -> dict[_Key, RowMapping]:
+        return {(id, row["number"]): row for id in self.job_ids for row in self.ledger.rows_of_batches(id)}
+
+    def _in(self, *states: BatchState) -> list[_Key]:
+        return [key for key, row in self._rows().items() if row["state"] in states]
+
+    def _job(self, choice: int) -> str:
+        return self.job_ids[choice % len(self.job_ids)]
+
+    def _state(self, job_id: str) -> JobState:
+        return JobState(self.ledger.job_row(job_id)["state"])
+
+    def _is_current(self, held: Lease) -> bool:
+        row = self.ledger.batch(held.job_id, held.number)
+        return row["state"] == BatchState.RUNNING and row["attempt"] == held.attempt
+
+    # What a client does.
+
+    @precondition(lambda self: len(self.job_ids) < 2)
+    @rule()
+    def create(self) -> None:
+        """Begin a job."""
+        self.job_ids.append(self.ledger.job().id)
+
+    @precondition(lambda self: self.job_ids)
+    @rule(choice=_ANY, sizes=st.lists(st.integers(min_value=1, max_value=5), min_size=1, max_size=4))
+    def add(self, choice: int, sizes: list[int]) -> None:
+        """Write a slice, unless the job takes no more."""
+        job_id = self._job(choice)
+
+        def write(connection: Connection) -> JobState:
+            state = jobs.add_seen(connection, job_id, seen=sum(sizes), unchanged=0, duplicate=0)
+            if state is JobState.ENQUEUING:
+                batches.add(connection, job_id, [_batch(size) for size in sizes])
+            return state
+
+        if self.ledger.call(write) is JobState.ENQUEUING:
+            self.documents[job_id] += sum(sizes)
+
+    @precondition(lambda self: self.job_ids)
+    @rule(choice=_ANY, breaks=st.booleans())
+    def end_source(self, choice: int, breaks: bool) -> None:
+        """Read the source to its end, or break off."""
+        if breaks:
+            self.ledger.call(jobs.fail, self._job(choice), "the source broke off")
+        else:
+            self.ledger.call(jobs.close_listing, self._job(choice), may_delete=False)
+
+    @precondition(lambda self: self.job_ids)
+    @rule(choice=_ANY, act=st.sampled_from([control.pause, control.resume, control.cancel, control.cancel_batches]))
+    def control(self, choice: int, act: object) -> None:
+        """Pause, resume or cancel."""
+        assert callable(act)
+        self.ledger.call(act, self._job(choice))
+
+    @precondition(lambda self: self.job_ids)
+    @rule(choice=_ANY)
+    def publish(self, choice: int) -> None:
+        """Fill the window."""
+        job_id = self._job(choice)
+        published = self.ledger.call(batches.publish_next, job_id, _WINDOW)
+        for batch in published:
+            assert self.before[job_id, batch.number]["state"] == BatchState.PENDING
+
+    # What a worker does.
+
+    @precondition(lambda self: self.before)
+    @rule(choice=_ANY, owner=st.sampled_from(["one", "two"]))
+    def lease(self, choice: int, owner: str) -> None:
+        """Take a message, which may be old, or one of two, and ask for its batch."""
+        key = list(self.before)[choice % len(self.before)]
+        held = self.ledger.lease(*key, owner)
+        if held is not None:
+            assert held.attempt == self.before[key]["attempt"] + 1
+            self.leases.append(held)
+
+    @precondition(lambda self: self.leases)
+    @rule(choice=_ANY)
+    def transform(self, choice: int) -> None:
+        """End any lease that was ever given with a result: it counts if the lease is the latest, and once."""
+        held = self.leases[choice % len(self.leases)]
+        is_current = self._is_current(held)
+        counts = self.ledger.call(batches.mark_transformed, held, {"tokens_embedding": 1})
+        assert counts == is_current
+        self.counted[held.job_id, held.number, held.attempt] += counts
+
+    @precondition(lambda self: self.leases)
+    @rule(choice=_ANY)
+    def retry(self, choice: int) -> None:
+        """End any lease that was ever given with a passing trouble."""
+        held = self.leases[choice % len(self.leases)]
+        is_current = self._is_current(held)
+        assert self.ledger.call(batches.settle, held, BatchState.RETRYING, "busy", retry_in=30) == is_current
+
+    @precondition(lambda self: self.leases)
+    @rule(choice=_ANY)
+    def fail(self, choice: int) -> None:
+        """End any lease that was ever given by taking the batch apart."""
+        self._take_apart(self.leases[choice % len(self.leases)])
+
+    def _take_apart(self, held: Lease) -> None:
+        is_current = self._is_current(held)
+        size = self.ledger.batch(held.job_id, held.number)["documents"]
+
+        def settle(connection: Connection) -> bool:
+            if size < 2:
+                return batches.settle(connection, held, BatchState.FAILED, "bad")
+            halved = batches.settle(connection, held, BatchState.HALVED, "bad")
+            if halved:
+                batches.add(connection, held.job_id, [_batch(size // 2), _batch(size - size // 2)])
+            return halved
+
+        assert self.ledger.call(settle) == is_current
+
+    @precondition(lambda self: self.before)
+    @rule(choice=_ANY)
+    def reclaim(self, choice: int) -> None:
+        """Take back a result that cannot be committed."""
+        key = list(self.before)[choice % len(self.before)]
+        was = self.before[key]["state"]
+        held = self.ledger.call(batches.reclaim, *key, "committer")
+        assert (held is not None) == (was == BatchState.TRANSFORMED)
+        if held is not None:
+            self.leases.append(held)
+
+    @precondition(lambda self: self.job_ids)
+    @rule(choice=_ANY, upto=st.integers(min_value=0, max_value=4), lost=st.booleans())
+    def commit(self, choice: int, upto: int, lost: bool) -> None:
+        """Commit a segment that names any batches, of which some are transformed; or find their nodes lost."""
+        self._commit(self._job(choice), range(upto), lost=lost)
+
+    def _commit(self, job_id: str, numbers: Sequence[int], *, lost: bool = False) -> None:
+        def write(connection: Connection) -> dict[int, int]:
+            waiting = batches.lock_transformed(connection, job_id, numbers)
+            if lost:
+                batches.put_back(connection, job_id, list(waiting), "lost")
+            else:
+                sizes = {number: self.before[job_id, number]["documents"] for number in waiting}
+                batches.commit(connection, job_id, [BatchOutcome(n, documents_new=sizes[n]) for n in waiting])
+            return waiting
+
+        for number, attempt in self.ledger.call(write).items():
+            assert self.counted[job_id, number, attempt] == 1, "a result was committed that no lease had handed over"
+
+    # What goes wrong, and the reconciler's looks.
+
+    @precondition(lambda self: self.job_ids)
+    @rule(choice=_ANY, column=st.sampled_from(["heartbeat_at", "published_at", "transformed_at", "retry_at"]))
+    def time_passes(self, choice: int, column: str) -> None:
+        """A worker, a message, a commit or a retry of one job is a thing of the past."""
+        self.ledger.change_batches(self._job(choice), **{column: now(-_LONG_AGO)})
+
+    @rule()
+    def publish_abandoned(self) -> None:
+        """Publish what dead workers left, and retries that are due."""
+        self.ledger.call(stalled.abandoned, stale_after=STALE_AFTER, max_attempts=MAX_ATTEMPTS)
+
+    @rule()
+    def lease_exhausted(self) -> None:
+        """Lease what kills its workers to the reconciler, which may die as well."""
+        self.leases += self._exhausted()
+
+    def _exhausted(self) -> list[Lease]:
+        return self.ledger.call(stalled.exhausted, "reconciler", stale_after=STALE_AFTER, max_attempts=MAX_ATTEMPTS)
+
+    @rule()
+    def publish_lost(self) -> None:
+        """Publish again what waits for a lost message."""
+        self.ledger.call(stalled.lost_messages, older_than=STALE_AFTER)
+
+    @precondition(lambda self: self.job_ids)
+    @rule(choice=_ANY)
+    def finish(self, choice: int) -> None:
+        """Ask for the end of a job: it ends if its source has ended and nothing of it is open, and once."""
+        job_id = self._job(choice)
+        state = self._state(job_id)
+        has_open = any(row["state"] in OPEN_STATES for row in self.ledger.rows_of_batches(job_id))
+        if state in TERMINAL_JOB_STATES:
+            expected = Finish.BEFORE
+        elif state is JobState.ENQUEUING or has_open:
+            expected = Finish.OPEN
+        else:
+            expected = Finish.DONE
+        assert self.ledger.call(jobs.finish, job_id) is expected
+
+    # What always holds.
+
+    @invariant()
+    def batches_go_forward(self) -> None:
+        """No batch leaves a terminal state or vanishes; neither attempt nor strikes nor what was paid ever decrease."""
+        rows = self._rows()
+        for key, was in self.before.items():
+            found = rows[key]
+            if was["state"] not in OPEN_STATES:
+                assert found == was
+            for count in ("attempt", "strikes", "retries", "tokens_embedding"):
+                assert found[count] >= was[count], count
+        self.before = rows
+
+    @invariant()
+    def payloads_last_as_long_as_needed(self) -> None:
+        """A batch has its payload for as long as it may run again, and no longer."""
+        for row in self._rows().values():
+            assert (row["payload"] is not None) == (row["state"] in OPEN_STATES)
+
+    @invariant()
+    def one_lease_counts(self) -> None:
+        """Of all leases of a batch one counts at most, and no attempt's result was counted twice."""
+        current = Counter((held.job_id, held.number) for held in self.leases if self._is_current(held))
+        assert max(current.values(), default=0) <= 1
+        assert max(self.counted.values(), default=0) <= 1
+
+    @invariant()
+    def documents_are_counted_once(self) -> None:
+        """Every accepted document stands in exactly one batch that was not halved, and is counted there alone."""
+        for job_id in self.job_ids:
+            rows = [row for row in self.ledger.rows_of_batches(job_id) if row["state"] != BatchState.HALVED]
+            assert sum(row["documents"] for row in rows) == self.documents[job_id]
+            for row in rows:
+                counted = row["documents_new"] + row["documents_failed"]
+                ended = row["state"] in (BatchState.COMMITTED, BatchState.FAILED)
+                assert counted == (row["documents"] if ended else 0)
+
+    @invariant()
+    def ended_jobs_have_ended(self) -> None:
+        """A finished job has no open batch, and stays what it is."""
+        for job_id in self.job_ids:
+            state = self._state(job_id)
+            assert self.ended.get(job_id, state) is state
+            if state in TERMINAL_JOB_STATES:
+                self.ended[job_id] = state
+                assert not any(row["state"] in OPEN_STATES for row in self.ledger.rows_of_batches(job_id))
+
+    def teardown(self) -> None:
+        """However a run was left, the reconciler and one worker bring every job to its end."""
+        for job_id in self.job_ids:
+            self.ledger.call(jobs.fail, job_id, "the client vanished")
+            self.ledger.call(control.resume, job_id)
+        for _ in range(_ROUNDS):
+            if all(self._state(job_id) in TERMINAL_JOB_STATES for job_id in self.job_ids):
+                break
+            self._drive_on()
+        for job_id in self.job_ids:
+            assert self._state(job_id) in TERMINAL_JOB_STATES
+        self.batches_go_forward()
+        self.documents_are_counted_once()
+        self.ended_jobs_have_ended()
+
+    def _drive_on(self) -> None:
+        """One look of the reconciler long after everything else, and a worker that takes what it publishes."""
+        for job_id in self.job_ids:
+            for column in ("heartbeat_at", "published_at", "transformed_at", "retry_at"):
+                self.time_passes(self.job_ids.index(job_id), column)
+        published = Counter[_Key]()
+        for look in (self._abandoned_now, self._lost_now):
+            published.update(look())
+        for held in self._exhausted():
+            self._take_apart(held)
+        for job_id, numbers in self.ledger.call(stalled.forgotten_commits, older_than=STALE_AFTER).items():
+            self.before = self._rows()
+            self._commit(job_id, numbers)
+        for key in published:
+            held = self.ledger.lease(*key)
+            if held is not None:
+                self.counted[(*key, held.attempt)] += self.ledger.call(batches.mark_transformed, held, {})
+        for job in self.ledger.call(stalled.open_jobs):
+            if job.state is JobState.CANCELLING:
+                self.ledger.call(control.cancel_batches, job.id)
+            self.ledger.call(batches.publish_next, job.id, _WINDOW)
+            self.ledger.call(jobs.finish, job.id)
+
+    def _abandoned_now(self) -> list[_Key]:
+        found = self.ledger.call(stalled.abandoned, stale_after=STALE_AFTER, max_attempts=MAX_ATTEMPTS)
+        return [(job_id, batch.number) for job_id, published in found.items() for batch in published]
+
+    def _lost_now(self) -> list[_Key]:
+        found = self.ledger.call(stalled.lost_messages, older_than=STALE_AFTER)
+        return [(job_id, batch.number) for job_id, published in found.items() for batch in published]
+
+
+def _batch(documents: int) -> NewBatch:
+    return NewBatch(b"payload", documents, 100 * documents)
+
+
+def test_the_state_machine_of_the_ledger_keeps_its_rules(ledger: Ledger) -> None:
+    """In any order of events no batch goes back, no document is counted twice, and every job can be driven to its end."""
+    examples = 60 if ledger.engine.dialect.name == "sqlite" else 20
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        lambda: LedgerMachine(ledger),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=True,  # the same examples everywhere: what fails in CI fails at home
+        ),
+    )
