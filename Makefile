@@ -11,10 +11,10 @@ Q ?= How do I add workers on another machine?
 COLLECTION = demo-$(shell printf '%s' "$(DOCS)" | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos lint lock clean
+.PHONY: help demo test bench bench-curve chaos lint lock clean
 
 help:  ## Say what there is to make.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -45,6 +45,15 @@ CHAOS ?= --broker both
 
 chaos: $(VENV)/.dev  ## Break everything, seeded, and count what is lost or copied. CHAOS="--fault flushall --seed 7"
 	@$(BIN)/python -m tests.chaos $(CHAOS)
+
+ROUNDS ?= 5
+LIMIT ?= 300000
+
+bench: $(VENV)/.dev  ## Measure docmill, a bare loop, LlamaIndex and CocoIndex. CORPUS=/some/folder ROUNDS=5 ONLY=ours,bare
+	@$(BIN)/python -m tests.benchmarks $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(ONLY),--only $(ONLY)) --rounds $(ROUNDS)
+
+bench-curve: $(VENV)/.dev  ## Draw seconds and memory over 1,000 to LIMIT documents. CORPUS=/some/folder LIMIT=300000
+	@$(BIN)/python -m tests.benchmarks.curve $(if $(CORPUS),--corpus "$(CORPUS)") --limit $(LIMIT)
 
 lint: $(VENV)/.dev  ## Check style, types, walls between the rooms, and that migrations and tables agree.
 	@$(BIN)/ruff check .

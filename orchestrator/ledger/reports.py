@@ -101,7 +101,7 @@ def report(connection: Connection, job_id: str) -> Report:
 
 
 def progress(connection: Connection, job_id: str) -> Progress:
-    """How far a job is. Two queries over its own rows.
+    """How far a job is. Three queries over its own rows.
 
     Raises:
         JobNotFound: there is none.

@@ -133,7 +133,7 @@ def test_errors_name_the_value_and_what_is_allowed(command_line: CommandLine, fo
         "ingest", str(folder), "--chunk-size", "64"
     )
     assert "allowed are upserts, duplicates_only" in command_line.error("ingest", str(folder), "--strategy", "all")
-    assert "known here: hashed" in command_line.error("ingest", str(folder), "--embedder", "none")
+    assert "unknown embedder 'none'; known here: " in command_line.error("ingest", str(folder), "--embedder", "none")
     assert "a-z0-9" in command_line.error("ingest", str(folder), "-c", "No Name")
     assert "no job 'x'" in command_line.error("status", "x")
     assert "no collection 'x'" in command_line.error("search", "y", "-c", "x")

@@ -54,8 +54,7 @@ def test_pickle_is_not_taken(deployment: Deployment) -> None:
 def test_secrets_stay_out_of_sight(
     deploy: Callable[..., Deployment], services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The broker's password is in no log, no repr, no message and no row of the ledger; its user may do no more than
-    a worker needs."""
+    """The broker's password is in no log, no repr and no row of the ledger, and its user can do no more than work."""
     caplog.set_level(logging.DEBUG)
     password = "hunter2secret"  # noqa: S105 - the test's own
     admin: Any = Redis.from_url(redis_client_url(services.redis.url(0)))

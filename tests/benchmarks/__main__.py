@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.benchmarks.checking import count_problem
 from tests.benchmarks.corpus import copy_corpus, standard_library
 from tests.benchmarks.environments import NotInstalled
 from tests.benchmarks.measure import MODES, Measurement, WrongOutput, measure
@@ -39,15 +40,16 @@ def main() -> int:
                         found = measure(
                             subject, corpus, stack, modes=options.modes, check=turn == 0, say_pids=options.say_pids
                         )
+                        _compare(found, measured)
                     except (NotInstalled, WrongOutput) as error:
                         skipped[subject.name] = f"{type(error).__name__}: {error}"
                         _say(f"{subject.label}: no times. {skipped[subject.name]}")
+                        # What it did in earlier rounds is not to be trusted either.
+                        measured = [run for run in measured if run.subject != subject.name]
                         continue
                     measured += found
-                    _say(
-                        f"round {turn + 1}, {subject.label}: "
-                        + ", ".join(f"{run.mode} {run.seconds:.2f} s (load {run.load:.1f})" for run in found)
-                    )
+                    times = (f"{run.mode} {run.seconds:.2f} s (load {run.load:.1f})" for run in found)
+                    _say(f"round {turn + 1}, {subject.label}: {', '.join(times)}")
     finally:
         services.close()
     table = render(measured, corpus, skipped)
@@ -55,6 +57,19 @@ def main() -> int:
     path = write_results(options.results, measured, corpus, skipped)
     _say(f"written to {path}")
     return 1 if any(reason.startswith(WrongOutput.__name__) for reason in skipped.values()) else 0
+
+
+def _compare(found: Sequence[Measurement], measured: Sequence[Measurement]) -> None:
+    """Hold the numbers of nodes against the bare loop's, where that was measured before.
+
+    Raises:
+        WrongOutput: they are too far apart.
+    """
+    reference = {run.mode: run.nodes for run in measured if run.subject == "bare"}
+    for run in found:
+        problem = count_problem(run.nodes, reference[run.mode]) if run.mode in reference else None
+        if problem:
+            raise WrongOutput(f"{run.subject}, {run.mode}: {problem}")
 
 
 def _options() -> argparse.Namespace:

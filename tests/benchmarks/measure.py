@@ -39,6 +39,7 @@ class Measurement:
     Attributes:
         seconds: as the subject's program sees it, start-up excluded.
         cpu: processor time of the program, its workers and all servers.
+        cpu_parts: the same by group: `program` (with its workers), `postgres`, `redis` (both servers).
         memory: peaks of `program` (with its workers), `postgres`, and for docmill `redis` and `cache`.
         load: processes that wanted a core just before, by the system's average of a minute.
         nodes: stored when it had ended.
@@ -49,6 +50,7 @@ class Measurement:
     mode: str
     seconds: float
     cpu: float
+    cpu_parts: dict[str, float]
     memory: dict[str, int]
     load: float
     nodes: int
@@ -114,13 +116,13 @@ class _Turn:
 
     def _measured(self, mode: str) -> Measurement:
         groups = {"program": self.pids, "postgres": [self.stack.postgres_pid]}
-        pids = [*self.pids, self.stack.postgres_pid, *(self.stack.redis_pids if self.subject.ours else [])]
+        served = groups | ({"redis": self.stack.redis_pids} if self.subject.ours else {})
         self.stack.checkpoint()
         load = os.getloadavg()[0]
         with MemoryMeter(groups) as memory:
-            before = cpu_seconds(pids)
+            before = {name: cpu_seconds(pids) for name, pids in served.items()}
             facts = _ask(self.program)
-            cpu = cpu_seconds(pids) - before
+            cpu = {name: cpu_seconds(pids) - before[name] for name, pids in served.items()}
         peaks = memory.peaks | (self.stack.redis_peaks() if self.subject.ours else {})
         found = self._checked(mode, facts)
         stages = {}
@@ -132,7 +134,9 @@ class _Turn:
                 ended_at=facts["ended_at"],
                 workers=self.workers,
             ).as_facts()
-        return Measurement(self.subject.name, mode, facts["seconds"], cpu, peaks, load, found, stages)
+        return Measurement(
+            self.subject.name, mode, facts["seconds"], sum(cpu.values()), cpu, peaks, load, found, stages
+        )
 
     def _checked(self, mode: str, facts: dict[str, Any]) -> int:
         """The number of nodes, if they are right."""

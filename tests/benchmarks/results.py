@@ -41,6 +41,7 @@ def _medians(runs: Sequence[Measurement]) -> dict[str, Any]:
         "seconds_low": min(run.seconds for run in runs),
         "seconds_high": max(run.seconds for run in runs),
         "cpu": median(run.cpu for run in runs),
+        "cpu_parts": {name: median(run.cpu_parts[name] for run in runs) for name in runs[0].cpu_parts},
         "memory": {name: median(run.memory[name] for run in runs) for name in runs[0].memory},
         "load": median(run.load for run in runs),
         "nodes": round(median(run.nodes for run in runs)),
@@ -63,6 +64,8 @@ def render(measured: Sequence[Measurement], corpus: Corpus, skipped: Mapping[str
             stages = summary.get((subject.name, mode), {}).get("stages")
             if stages:
                 lines += ["", f"{subject.label}, {mode}, where the seconds went:", *_stage_lines(stages)]
+                parts = summary[subject.name, mode]["cpu_parts"]
+                lines.append("  processors:   " + ", ".join(f"{name} {spent:.2f}" for name, spent in parts.items()))
     labels = {subject.name: subject.label for subject in SUBJECTS}
     lines += [f"\n{labels[name]} has no times: {reason}" for name, reason in skipped.items()]
     return "\n".join(lines)

@@ -10,21 +10,22 @@ from tests.benchmarks.stack import Stack
 from tests.benchmarks.subjects import SUBJECTS
 from tests.services import Services
 
-# Two and a half times what was measured when this was written, for the processor is shared with other tests here.
-_MAX_CPU_RATIO = 11.0
+# Measured when this was written: 2.9 to 3.3, and 4.4 at worst with four processes to a core. To be lowered with it.
+_MAX_CPU_RATIO = 6.5
 _MAX_REDIS_BYTES = 64 * 1000 * 1000
 _CORPUS_BYTES = 5_000_000
 
 
 @pytest.mark.acceptance
 def test_overhead(services: Services, tmp_path: Path) -> None:
-    """On 5 MB of sources, docmill with all its servers takes a bounded multiple of a bare loop's processor time, and
-    its Redis stays below 64 MB."""
+    """On 5 MB of sources, processor time is a bounded multiple of a bare loop's, and Redis stays below 64 MB."""
     corpus = copy_corpus(standard_library(), tmp_path / "corpus", max_bytes=_CORPUS_BYTES)
     stack = Stack(services)
     bare, ours = (_cold(name, stack, corpus) for name in ("bare", "ours"))
     assert abs(ours.nodes - bare.nodes) <= 0.03 * bare.nodes
-    assert ours.cpu <= _MAX_CPU_RATIO * bare.cpu, f"docmill took {ours.cpu:.1f} s of processors, the loop {bare.cpu:.1f}"
+    assert ours.cpu <= _MAX_CPU_RATIO * bare.cpu, (
+        f"docmill took {ours.cpu:.1f} s of processors, the loop {bare.cpu:.1f}"
+    )
     assert ours.memory["redis"] < _MAX_REDIS_BYTES
 
 

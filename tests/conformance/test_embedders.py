@@ -124,7 +124,7 @@ def test_hashed_dimension_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["openai", "", "onnx", "wordllama/x", "Hashed"])
 def test_unknown_name(name: str) -> None:
     """A name that nobody knows is refused with those that are known."""
-    with pytest.raises(UnknownName, match=r"known here: hashed, .*, wordllama"):
+    with pytest.raises(UnknownName, match=r"known here: .*hashed, .*, wordllama"):
         get_embedder(name)
 
 

@@ -331,7 +331,7 @@ def test_progress_counts_batches_by_state_and_settled_documents(ledger: Ledger) 
     ledger.change_batch(job.id, 5, reason="no answer")
     with ledger.statements() as sent:
         progress = ledger.call(reports.progress, job.id)
-    assert len(sent) == 2
+    assert len(sent) == 3
     assert (progress.seen, progress.settled, progress.nodes, progress.tokens, progress.failed) == (30, 10, 8, 11, 5)
     assert progress.batches == {
         BatchState.COMMITTED: 1,

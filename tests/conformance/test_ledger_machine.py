@@ -52,7 +52,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _is_current(self, held: Lease) -> bool:
         row = self.ledger.batch(held.job_id, held.number)
-        return row["state"] == BatchState.RUNNING and row["attempt"] == held.attempt
+        return bool(row["state"] == BatchState.RUNNING and row["attempt"] == held.attempt)
 
     # What a client does.
 
@@ -88,7 +88,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.job_ids)
     @rule(choice=_ANY, act=st.sampled_from([control.pause, control.resume, control.cancel, control.cancel_batches]))
-    def control(self, choice: int, act: object) -> None:
+    def steer(self, choice: int, act: object) -> None:
         """Pause, resume or cancel."""
         assert callable(act)
         self.ledger.call(act, self._job(choice))
@@ -300,9 +300,9 @@ class LedgerMachine(RuleBasedStateMachine):
             self.before = self._rows()
             self._commit(job_id, numbers)
         for key in published:
-            held = self.ledger.lease(*key)
-            if held is not None:
-                self.counted[(*key, held.attempt)] += self.ledger.call(batches.mark_transformed, held, {})
+            lease = self.ledger.lease(*key)
+            if lease is not None:
+                self.counted[(*key, lease.attempt)] += self.ledger.call(batches.mark_transformed, lease, {})
         for job in self.ledger.call(stalled.open_jobs):
             if job.state is JobState.CANCELLING:
                 self.ledger.call(control.cancel_batches, job.id)
@@ -323,12 +323,16 @@ def _batch(documents: int) -> NewBatch:
 
 
 def test_the_state_machine_of_the_ledger_keeps_its_rules(ledger: Ledger) -> None:
-    """In any order of events no batch goes back, no document is counted twice, and every job can be driven to its end."""
-    examples = 60 if ledger.engine.dialect.name == "sqlite" else 20
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: LedgerMachine(ledger),
+    """In any order of events no batch goes back, each document counts once, and every job can be driven to its end."""
+
+    class Machine(LedgerMachine):
+        def __init__(self) -> None:
+            super().__init__(ledger)
+
+    run_state_machine_as_test(
+        Machine,
         settings=settings(
-            max_examples=examples,
+            max_examples=60 if ledger.engine.dialect.name == "sqlite" else 20,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
