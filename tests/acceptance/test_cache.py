@@ -83,11 +83,11 @@ class Bench:
         return len(self.deployment.nodes(self.named(collection)))
 
 
-@pytest.fixture(params=["redis", "sqlite", "postgresql"])
+@pytest.fixture
 def bench(
     request: pytest.FixtureRequest, deploy: Callable[..., Deployment], postgres_url: str, cache_url: str, tmp_path: Path
 ) -> Bench:
-    """Workers with an empty cache of each kind that they can share."""
+    """Workers with an empty cache, of the kind that a test asks for."""
     urls = {"redis": cache_url, "sqlite": f"sqlite:///{tmp_path / 'cache.sqlite'}", "postgresql": postgres_url}
     deployment = deploy(cache_url=urls[request.param])
     _docmill(deployment, "cache", "clear")
@@ -100,6 +100,7 @@ def _docmill(deployment: Deployment, *arguments: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.parametrize("bench", ["redis", "sqlite", "postgresql"], indirect=True)
 def test_only_what_changed_is_paid_for(bench: Bench) -> None:
     """Of 100 documents with one edited, one is split and only its changed nodes embedded; order and borders cost 0."""
     first, ran = bench.ingest("handbook", corpus())
@@ -126,6 +127,7 @@ def test_only_what_changed_is_paid_for(bench: Bench) -> None:
     assert (elsewhere.documents.new, elsewhere.tokens.embedding, elsewhere.cache.misses, ran) == (_COUNT, 0, 0, [])
 
 
+@pytest.mark.parametrize("bench", ["redis"], indirect=True)
 def test_another_splitter_or_model_is_paid_for(bench: Bench) -> None:
     """Another splitter makes and embeds all nodes anew, another model embeds all; search shows one model's nodes."""
     first, _ = bench.ingest("handbook", corpus())
@@ -151,6 +153,7 @@ def test_another_splitter_or_model_is_paid_for(bench: Bench) -> None:
         assert held.model == model
 
 
+@pytest.mark.parametrize("bench", ["postgresql"], indirect=True)
 def test_cache_collections_and_no_cache(bench: Bench) -> None:
     """Entries of another cache collection are not found; without a cache nothing is looked up, and nothing kept."""
     documents = corpus()[:10]
@@ -166,6 +169,7 @@ def test_cache_collections_and_no_cache(bench: Bench) -> None:
         bench.ingest("five", documents, cache_collection="No Name")
 
 
+@pytest.mark.parametrize("bench", ["redis", "sqlite"], indirect=True)
 def test_stats_and_clear(bench: Bench) -> None:
     """`docmill cache` counts entries and look-ups by cache collection, and forgets one or all."""
     documents = corpus()[:10]
@@ -204,6 +208,7 @@ def test_what_is_in_memory_is_seen_by_no_command(deploy: Callable[..., Deploymen
         assert "memory of each worker process" in ended.stderr
 
 
+@pytest.mark.parametrize("bench", ["redis", "sqlite"], indirect=True)
 def test_doctor_looks_at_the_cache(bench: Bench) -> None:
     """`docmill doctor` asks the cache wherever it is, and finds it well."""
     # Its exit code says whether all is well, and the workers may not have started yet.

@@ -45,6 +45,10 @@ def test_defaults_are_the_embedded_stack() -> None:
         ("MAX_RETRIES", "0", "greater than or equal to 1"),
         ("TIME_LIMIT", "0", "greater than 0"),
         ("CONNECT_TIMEOUT", "soon", "valid number"),
+        ("CACHE_TTL", "0", "greater than or equal to 1"),
+        ("CACHE_BYTES", "0", "greater than or equal to 1"),
+        ("CACHE_URL", "amqp://host//", "allowed are redis://"),
+        ("CACHE_URL", "sqlite://", "sqlite:///PATH"),
     ],
 )
 def test_wrong_value_is_named_with_its_variable_and_what_is_allowed(
@@ -149,6 +153,25 @@ def test_results_and_cache_lie_where_the_broker_is_unless_said_otherwise() -> No
     assert (two.results_redis_url, two.cache_address) == ("redis://results", "redis://results")
     three = load_settings(database_url=_DATABASE, broker_url=_BROKER, cache_url="redis://cache")
     assert three.cache_address == "redis://cache"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "rediss://cache:6379/0",
+        "redis+socket:///run/cache.sock?virtual_host=0",
+        "unix:///run/cache.sock",
+        "postgres://host/cache",
+        "postgresql+psycopg://host/cache",
+        "sqlite:////var/lib/cache.sqlite",
+        "memory://",
+    ],
+)
+def test_addresses_of_caches(address: str) -> None:
+    """A cache may lie in a Redis, a database or memory, with the embedded stack as well."""
+    settings = load_settings(cache_url=address)
+    assert settings.is_embedded
+    assert settings.cache_address == address
 
 
 def test_settings_do_not_change() -> None:
