@@ -112,7 +112,8 @@ class WorkerContext:
         """Publish what fits into the job's window now."""
         with begin(self.engine) as connection:
             published = batches.publish_next(connection, job_id, self.settings.window)
-        failpoint("window.published")
+        if published:
+            failpoint("window.published")
         self.publish(job_id, published)
 
     def publish(self, job_id: str, published: Sequence[batches.Published]) -> None:

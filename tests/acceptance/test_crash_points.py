@@ -28,13 +28,12 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(60)]
 
 _ROOT = Path(__file__).parents[2]
 _OF_CLIENT = [name for name in FAILPOINTS if name.startswith("dispatch.")]
-# Between finding lost messages and sending them again nobody dies here: this suite does not get a worker there.
-_UNREACHED = {"reconcile.lost"}
-_OF_WORKER = [name for name in FAILPOINTS if not name.startswith("dispatch.") and name not in _UNREACHED]
+_OF_WORKER = [name for name in FAILPOINTS if not name.startswith("dispatch.")]
 # The reconciler has something to move only after another process has died at the right place.
 _FIRST: dict[FailpointName, FailpointName] = {
     "reconcile.abandoned": "transform.leased",
     "reconcile.exhausted": "transform.leased",
+    "reconcile.lost": "window.published",
     "reconcile.forgotten": "gather.taken",
 }
 _PATIENCE_SECONDS = 30.0  # with these settings; a busy machine gets some of it

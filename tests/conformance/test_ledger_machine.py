@@ -1,15 +1,23 @@
 """The ledger's state machine: whatever clients, workers and reconcilers do to it, in whatever order, its rules hold."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from sqlalchemy import Connection, RowMapping
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import Connection, RowMapping, update
 
 from orchestrator.contracts.report import TERMINAL_JOB_STATES, BatchState, JobState
-from orchestrator.ledger import batches, control, jobs, stalled
+from orchestrator.ledger import batches, control, jobs, stalled, tables
 from orchestrator.ledger.batches import OPEN_STATES, BatchOutcome, Lease, NewBatch
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.jobs import Finish
@@ -18,12 +26,18 @@ from tests.ledgers import MAX_ATTEMPTS, STALE_AFTER, Ledger
 _LONG_AGO = 1000.0  # seconds: whatever is that old has stalled
 _WINDOW = 3
 _ROUNDS = 200  # of the reconciler, within which any job must end; each halving and each strike takes a few
+_SOME, _MANY = 6, 12  # leases given before a job may end or be cancelled: what is over soon says little
+_TO_BE_RUN = (BatchState.PENDING, BatchState.WAITING, BatchState.RETRYING)
+_DEADLY = 3  # of batches that are driven on, each third kills its worker
+_WAYS = ("transform", "transform", "transform", "retry", "fail", "die", "go on")  # of a lease, to end or not
 _Key = tuple[str, int]
+_Rows = dict[_Key, RowMapping]
 _ANY = st.integers(min_value=0, max_value=10_000)
+_SLICE = st.lists(st.integers(min_value=1, max_value=5), min_size=1, max_size=4)  # documents a batch
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Two jobs at most; their batches are leased, lost, taken over, transformed, committed, halved and given up."""
+    """Two jobs; their batches are leased, lost, taken over, transformed, committed, halved and given up."""
 
     def __init__(self, ledger: Ledger) -> None:
         super().__init__()
@@ -33,12 +47,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.documents: Counter[str] = Counter()  # accepted, by job
         self.leases: list[Lease] = []  # all that were ever given
         self.counted: Counter[tuple[str, int, int]] = Counter()  # results that counted, by (job, batch, attempt)
-        self.before: dict[_Key, RowMapping] = {}
+        self.before: _Rows = {}
         self.ended: dict[str, JobState] = {}
 
     # What is there.
 
-    def _rows(self) -> dict[_Key, RowMapping]:
+    def _rows(self) -> _Rows:
         return {(id, row["number"]): row for id in self.job_ids for row in self.ledger.rows_of_batches(id)}
 
     def _in(self, *states: BatchState) -> list[_Key]:
@@ -56,18 +70,19 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # What a client does.
 
-    @precondition(lambda self: len(self.job_ids) < 2)
-    @rule()
-    def create(self) -> None:
-        """Begin a job."""
-        self.job_ids.append(self.ledger.job().id)
+    @initialize(slices=st.lists(_SLICE, min_size=2, max_size=2))
+    def create(self, slices: list[list[int]]) -> None:
+        """Begin two jobs, each with a slice of its documents."""
+        for sizes in slices:
+            self.job_ids.append(self.ledger.job().id)
+            self._add(self.job_ids[-1], sizes)
 
-    @precondition(lambda self: self.job_ids)
-    @rule(choice=_ANY, sizes=st.lists(st.integers(min_value=1, max_value=5), min_size=1, max_size=4))
+    @rule(choice=_ANY, sizes=_SLICE)
     def add(self, choice: int, sizes: list[int]) -> None:
         """Write a slice, unless the job takes no more."""
-        job_id = self._job(choice)
+        self._add(self._job(choice), sizes)
 
+    def _add(self, job_id: str, sizes: list[int]) -> None:
         def write(connection: Connection) -> JobState:
             state = jobs.add_seen(connection, job_id, seen=sum(sizes), unchanged=0, duplicate=0)
             if state is JobState.ENQUEUING:
@@ -77,7 +92,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.ledger.call(write) is JobState.ENQUEUING:
             self.documents[job_id] += sum(sizes)
 
-    @precondition(lambda self: self.job_ids)
+    @precondition(lambda self: len(self.leases) > _SOME)
     @rule(choice=_ANY, breaks=st.booleans())
     def end_source(self, choice: int, breaks: bool) -> None:
         """Read the source to its end, or break off."""
@@ -86,14 +101,17 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             self.ledger.call(jobs.close_listing, self._job(choice), may_delete=False)
 
-    @precondition(lambda self: self.job_ids)
-    @rule(choice=_ANY, act=st.sampled_from([control.pause, control.resume, control.cancel, control.cancel_batches]))
-    def steer(self, choice: int, act: object) -> None:
-        """Pause, resume or cancel."""
-        assert callable(act)
+    @rule(choice=_ANY, act=st.sampled_from([control.pause, control.resume, control.resume, control.cancel_batches]))
+    def steer(self, choice: int, act: Callable[[Connection, str], None]) -> None:
+        """Pause or resume, or end the batches of a job, which only a cancelled one suffers."""
         self.ledger.call(act, self._job(choice))
 
-    @precondition(lambda self: self.job_ids)
+    @precondition(lambda self: len(self.leases) > _MANY)
+    @rule(choice=_ANY)
+    def cancel(self, choice: int) -> None:
+        """Cancel a job."""
+        self.ledger.call(control.cancel, self._job(choice))
+
     @rule(choice=_ANY)
     def publish(self, choice: int) -> None:
         """Fill the window."""
@@ -104,41 +122,59 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # What a worker does.
 
-    @precondition(lambda self: self.before)
+    @rule(batches_run=st.lists(st.tuples(_ANY, st.sampled_from(_WAYS)), min_size=1, max_size=6))
+    def work(self, batches_run: list[tuple[int, str]]) -> None:
+        """Run some batches to their end; or die, or be still at it."""
+        for choice, way in batches_run:
+            waiting = self._in(*_TO_BE_RUN)
+            held = self._lease(waiting[choice % len(waiting)], "one") if waiting else None
+            if held is not None:
+                self._end(held, way)
+
+    def _end(self, held: Lease, way: str) -> None:
+        match way:
+            case "transform":
+                self._transform(held)
+            case "retry":
+                self._retry(held)
+            case "fail":
+                self._fail(held)
+            case "die":
+                self.ledger.age_batch(held.job_id, held.number, "heartbeat_at", _LONG_AGO)
+
+    @precondition(lambda self: self.leases)
+    @rule(choice=_ANY, way=st.sampled_from(_WAYS))
+    def end_late(self, choice: int, way: str) -> None:
+        """End any lease that was ever given, however long ago: it counts if it is the latest, and once."""
+        held = self.leases[choice % len(self.leases)]
+        if way != "die":
+            self._end(held, way)
+
     @rule(choice=_ANY, owner=st.sampled_from(["one", "two"]))
     def lease(self, choice: int, owner: str) -> None:
         """Take a message, which may be old, or one of two, and ask for its batch."""
-        key = list(self.before)[choice % len(self.before)]
+        self._lease(list(self.before)[choice % len(self.before)], owner)
+
+    def _lease(self, key: _Key, owner: str) -> Lease | None:
+        was = self._rows()[key]
         held = self.ledger.lease(*key, owner)
         if held is not None:
-            assert held.attempt == self.before[key]["attempt"] + 1
+            assert held.attempt == was["attempt"] + 1
+            assert was["state"] != BatchState.RUNNING or _is_stale(was), "taken from a worker that beats"
             self.leases.append(held)
+        return held
 
-    @precondition(lambda self: self.leases)
-    @rule(choice=_ANY)
-    def transform(self, choice: int) -> None:
-        """End any lease that was ever given with a result: it counts if the lease is the latest, and once."""
-        held = self.leases[choice % len(self.leases)]
+    def _transform(self, held: Lease) -> None:
         is_current = self._is_current(held)
         counts = self.ledger.call(batches.mark_transformed, held, {"tokens_embedding": 1})
         assert counts == is_current
         self.counted[held.job_id, held.number, held.attempt] += counts
 
-    @precondition(lambda self: self.leases)
-    @rule(choice=_ANY)
-    def retry(self, choice: int) -> None:
-        """End any lease that was ever given with a passing trouble."""
-        held = self.leases[choice % len(self.leases)]
+    def _retry(self, held: Lease) -> None:
         is_current = self._is_current(held)
         assert self.ledger.call(batches.settle, held, BatchState.RETRYING, "busy", retry_in=30) == is_current
 
-    @precondition(lambda self: self.leases)
-    @rule(choice=_ANY)
-    def fail(self, choice: int) -> None:
-        """End any lease that was ever given by taking the batch apart."""
-        self._take_apart(self.leases[choice % len(self.leases)])
-
-    def _take_apart(self, held: Lease) -> None:
+    def _fail(self, held: Lease) -> None:
         is_current = self._is_current(held)
         size = self.ledger.batch(held.job_id, held.number)["documents"]
 
@@ -152,7 +188,6 @@ class LedgerMachine(RuleBasedStateMachine):
 
         assert self.ledger.call(settle) == is_current
 
-    @precondition(lambda self: self.before)
     @rule(choice=_ANY)
     def reclaim(self, choice: int) -> None:
         """Take back a result that cannot be committed."""
@@ -163,8 +198,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if held is not None:
             self.leases.append(held)
 
-    @precondition(lambda self: self.job_ids)
-    @rule(choice=_ANY, upto=st.integers(min_value=0, max_value=4), lost=st.booleans())
+    @rule(choice=_ANY, upto=st.integers(min_value=1, max_value=9), lost=st.sampled_from([False, False, True]))
     def commit(self, choice: int, upto: int, lost: bool) -> None:
         """Commit a segment that names any batches, of which some are transformed; or find their nodes lost."""
         self._commit(self._job(choice), range(upto), lost=lost)
@@ -184,31 +218,25 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # What goes wrong, and the reconciler's looks.
 
-    @precondition(lambda self: self.job_ids)
     @rule(choice=_ANY, column=st.sampled_from(["heartbeat_at", "published_at", "transformed_at", "retry_at"]))
     def time_passes(self, choice: int, column: str) -> None:
         """A worker, a message, a commit or a retry of one job is a thing of the past."""
-        self.ledger.change_batches(self._job(choice), **{column: now(-_LONG_AGO)})
+        self._age(self._job(choice), column)
+
+    def _age(self, job_id: str, column: str) -> None:
+        aged = update(tables.batches).where(tables.batches.c.job_id == job_id, tables.batches.c.state.in_(OPEN_STATES))
+        self.ledger.call(Connection.execute, aged.values({column: now(-_LONG_AGO)}))
 
     @rule()
-    def publish_abandoned(self) -> None:
-        """Publish what dead workers left, and retries that are due."""
-        self.ledger.call(stalled.abandoned, stale_after=STALE_AFTER, max_attempts=MAX_ATTEMPTS)
-
-    @rule()
-    def lease_exhausted(self) -> None:
-        """Lease what kills its workers to the reconciler, which may die as well."""
+    def reconcile(self) -> None:
+        """Publish what was abandoned or lost, and lease what kills its workers to the reconciler, which may die too."""
+        self._abandoned_now()
+        self._lost_now()
         self.leases += self._exhausted()
 
     def _exhausted(self) -> list[Lease]:
         return self.ledger.call(stalled.exhausted, "reconciler", stale_after=STALE_AFTER, max_attempts=MAX_ATTEMPTS)
 
-    @rule()
-    def publish_lost(self) -> None:
-        """Publish again what waits for a lost message."""
-        self.ledger.call(stalled.lost_messages, older_than=STALE_AFTER)
-
-    @precondition(lambda self: self.job_ids)
     @rule(choice=_ANY)
     def finish(self, choice: int) -> None:
         """Ask for the end of a job: it ends if its source has ended and nothing of it is open, and once."""
@@ -226,50 +254,55 @@ class LedgerMachine(RuleBasedStateMachine):
     # What always holds.
 
     @invariant()
-    def batches_go_forward(self) -> None:
-        """No batch leaves a terminal state or vanishes; neither attempt nor strikes nor what was paid ever decrease."""
+    def rules_hold(self) -> None:
+        """What each of the checks says."""
         rows = self._rows()
+        self._batches_go_forward(rows)
+        self._payloads_last_as_long_as_needed(rows)
+        self._one_lease_counts(rows)
+        self._documents_are_counted_once(rows)
+        self._ended_jobs_have_ended(rows)
+        self.before = rows
+
+    def _batches_go_forward(self, rows: _Rows) -> None:
+        """No batch leaves a terminal state or vanishes; neither attempt nor strikes nor what was paid ever decrease."""
         for key, was in self.before.items():
             found = rows[key]
             if was["state"] not in OPEN_STATES:
                 assert found == was
             for count in ("attempt", "strikes", "retries", "tokens_embedding"):
                 assert found[count] >= was[count], count
-        self.before = rows
 
-    @invariant()
-    def payloads_last_as_long_as_needed(self) -> None:
+    def _payloads_last_as_long_as_needed(self, rows: _Rows) -> None:
         """A batch has its payload for as long as it may run again, and no longer."""
-        for row in self._rows().values():
+        for row in rows.values():
             assert (row["payload"] is not None) == (row["state"] in OPEN_STATES)
 
-    @invariant()
-    def one_lease_counts(self) -> None:
-        """Of all leases of a batch one counts at most, and no attempt's result was counted twice."""
-        current = Counter((held.job_id, held.number) for held in self.leases if self._is_current(held))
-        assert max(current.values(), default=0) <= 1
+    def _one_lease_counts(self, rows: _Rows) -> None:
+        """A batch that runs is held by one lease, and no attempt's result was counted twice."""
+        held = Counter((lease.job_id, lease.number, lease.attempt) for lease in self.leases)
+        for key, row in rows.items():
+            assert row["state"] != BatchState.RUNNING or held[(*key, row["attempt"])] == 1
         assert max(self.counted.values(), default=0) <= 1
 
-    @invariant()
-    def documents_are_counted_once(self) -> None:
+    def _documents_are_counted_once(self, rows: _Rows) -> None:
         """Every accepted document stands in exactly one batch that was not halved, and is counted there alone."""
-        for job_id in self.job_ids:
-            rows = [row for row in self.ledger.rows_of_batches(job_id) if row["state"] != BatchState.HALVED]
-            assert sum(row["documents"] for row in rows) == self.documents[job_id]
-            for row in rows:
-                counted = row["documents_new"] + row["documents_failed"]
-                ended = row["state"] in (BatchState.COMMITTED, BatchState.FAILED)
-                assert counted == (row["documents"] if ended else 0)
+        accepted = Counter[str]()
+        for (job_id, _), row in rows.items():
+            if row["state"] != BatchState.HALVED:
+                accepted[job_id] += row["documents"]
+            ended = row["state"] in (BatchState.COMMITTED, BatchState.FAILED)
+            assert row["documents_new"] + row["documents_failed"] == (row["documents"] if ended else 0)
+        assert accepted == self.documents
 
-    @invariant()
-    def ended_jobs_have_ended(self) -> None:
+    def _ended_jobs_have_ended(self, rows: _Rows) -> None:
         """A finished job has no open batch, and stays what it is."""
         for job_id in self.job_ids:
             state = self._state(job_id)
             assert self.ended.get(job_id, state) is state
             if state in TERMINAL_JOB_STATES:
                 self.ended[job_id] = state
-                assert not any(row["state"] in OPEN_STATES for row in self.ledger.rows_of_batches(job_id))
+                assert not any(id == job_id and row["state"] in OPEN_STATES for (id, _), row in rows.items())
 
     def teardown(self) -> None:
         """However a run was left, the reconciler and one worker bring every job to its end."""
@@ -282,27 +315,26 @@ class LedgerMachine(RuleBasedStateMachine):
             self._drive_on()
         for job_id in self.job_ids:
             assert self._state(job_id) in TERMINAL_JOB_STATES
-        self.batches_go_forward()
-        self.documents_are_counted_once()
-        self.ended_jobs_have_ended()
+        self.rules_hold()
 
     def _drive_on(self) -> None:
-        """One look of the reconciler long after everything else, and a worker that takes what it publishes."""
+        """A look of the reconciler long after all else, and a worker at what it published: some batches kill it."""
         for job_id in self.job_ids:
             for column in ("heartbeat_at", "published_at", "transformed_at", "retry_at"):
-                self.time_passes(self.job_ids.index(job_id), column)
+                self._age(job_id, column)
         published = Counter[_Key]()
         for look in (self._abandoned_now, self._lost_now):
             published.update(look())
         for held in self._exhausted():
-            self._take_apart(held)
+            self.leases.append(held)
+            self._fail(held)
         for job_id, numbers in self.ledger.call(stalled.forgotten_commits, older_than=STALE_AFTER).items():
             self.before = self._rows()
             self._commit(job_id, numbers)
         for key in published:
-            lease = self.ledger.lease(*key)
-            if lease is not None:
-                self.counted[(*key, lease.attempt)] += self.ledger.call(batches.mark_transformed, lease, {})
+            lease = self._lease(key, "driven")
+            if lease is not None and lease.number % _DEADLY:
+                self._transform(lease)
         for job in self.ledger.call(stalled.open_jobs):
             if job.state is JobState.CANCELLING:
                 self.ledger.call(control.cancel_batches, job.id)
@@ -316,6 +348,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def _lost_now(self) -> list[_Key]:
         found = self.ledger.call(stalled.lost_messages, older_than=STALE_AFTER)
         return [(job_id, batch.number) for job_id, published in found.items() for batch in published]
+
+
+def _is_stale(row: RowMapping) -> bool:
+    return bool(row["heartbeat_at"] < datetime.now(UTC) - timedelta(seconds=STALE_AFTER))
 
 
 def _batch(documents: int) -> NewBatch:
@@ -332,9 +368,10 @@ def test_the_state_machine_of_the_ledger_keeps_its_rules(ledger: Ledger) -> None
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=60 if ledger.engine.dialect.name == "sqlite" else 20,
+            max_examples=30 if ledger.engine.dialect.name == "sqlite" else 10,
             stateful_step_count=40,
             deadline=None,
+            phases=(Phase.explicit, Phase.generate),  # a smaller example is not worth the suite's patience
             suppress_health_check=list(HealthCheck),
             derandomize=True,  # the same examples everywhere: what fails in CI fails at home
         ),
