@@ -36,7 +36,6 @@ Numbered = tuple[int, Document]  # a document and its place in the job
 class SliceTally:
     """What a slice adds to the ledger, besides batches."""
 
-    seen: int = 0
     unchanged: int = 0
     duplicate: int = 0
     listed: list[str] = field(default_factory=list)
@@ -77,7 +76,6 @@ class Dedupe:
 
     def survivors(self, documents: Sequence[Numbered]) -> Iterator[BatchDocument]:
         """The documents of a slice that are new or changed, read one at a time."""
-        self.tally.seen += len(documents)
         latest = self._admitted(documents)
         with begin(self.engine) as connection:
             known = ledger_documents.known(connection, self.collection, list(latest))

@@ -6,12 +6,12 @@ without a message is found by the reconciler.
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import islice
+from contextlib import contextmanager, suppress
 
 import structlog
 from kombu.exceptions import KombuError
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.batching import BatchPacker
 from orchestrator.connections import Connections
@@ -39,7 +39,7 @@ def dispatch(connections: Connections, job: JobRow, source: Iterable[Document], 
     """Read a source to its end, and leave the job to the workers.
 
     Raises:
-        Exception: whatever the source raises. The job then fails, after the batches made so far; nothing is deleted.
+        Exception: whatever the source raises. The job then fails, after what was read is done; nothing is deleted.
     """
     writer = _SliceWriter(connections, job)
     try:
@@ -49,6 +49,9 @@ def dispatch(connections: Connections, job: JobRow, source: Iterable[Document], 
                     break  # cancelled meanwhile
             writer.finish_batches()
     except BaseException as error:
+        # What was read is ingested all the same, unless it is the ledger that does not answer.
+        with suppress(DocmillError, SQLAlchemyError):
+            writer.finish_batches()
         with begin(connections.engine) as connection:
             jobs.fail(connection, job.id, f"the source broke off: {type(error).__name__}: {error}")
         close(connections, job.id)
@@ -86,8 +89,18 @@ def close(connections: Connections, job_id: str) -> None:
 
 
 def _slices(source: Iterable[Document], size: int) -> Iterator[list[Numbered]]:
-    numbered = enumerate(source)
-    while found := list(islice(numbered, size)):
+    """The source in slices; one that breaks off gives what it gave before, then its error."""
+    found: list[Numbered] = []
+    try:
+        for numbered in enumerate(source):
+            found.append(numbered)
+            if len(found) == size:
+                yield found
+                found = []
+    except Exception:
+        yield found
+        raise
+    if found:
         yield found
 
 
@@ -125,9 +138,9 @@ class _SliceWriter:
             self.dedupe.write(connection, job_id, tally, has_rivals=jobs.has_rivals(connection, self.job))
             if self.lists:
                 jobs.add_listing(connection, job_id, tally.listed)
-            state = jobs.add_seen(
-                connection, job_id, seen=tally.seen, unchanged=tally.unchanged, duplicate=tally.duplicate
-            )
+            # A document is seen once it is settled or in a batch: what a dead client held back was never accepted.
+            seen = tally.unchanged + tally.duplicate + len(tally.failures) + sum(batch.documents for batch in new)
+            state = jobs.add_seen(connection, job_id, seen=seen, unchanged=tally.unchanged, duplicate=tally.duplicate)
             if state is JobState.ENQUEUING:
                 batches.add(connection, job_id, new)
         failpoint("dispatch.slice_committed")

@@ -1,11 +1,14 @@
 """The main job, on real servers with real workers."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from orchestrator import Document, FileReader, JobState
+from orchestrator import Document, FileReader, Job, JobState
 from orchestrator.contracts.errors import EmptySource
+from orchestrator.ledger import jobs
+from orchestrator.ledger.engine import begin
 from tests.deployment import Deployment
 from workers.search import search
 
@@ -93,13 +96,18 @@ def test_a_source_that_breaks_deletes_nothing(deployment: Deployment) -> None:
     pipeline = deployment.pipeline("broken", strategy="upserts_and_delete")
     deployment.wait(pipeline.enqueue(corpus(10)))
 
-    def breaking() -> object:
-        yield Document(id="before the break", text="This one was read.")
+    def breaking() -> Iterator[Document]:
+        for number in range(5):
+            yield Document(id=f"before the break {number}", text=f"Text {number} was read.")
         raise OSError("the share is gone")
 
     with pytest.raises(OSError, match="the share is gone"):
-        pipeline.enqueue(breaking())  # type: ignore[arg-type]
-    assert len(deployment.documents("broken")) >= 10
+        pipeline.enqueue(breaking())
+    with begin(deployment.connections.engine) as connection:
+        job = Job(deployment.connections, jobs.recent(connection, 1)[0].id)
+    report = deployment.wait(job)
+    assert (report.state, report.documents.seen, report.documents.new) == (JobState.FAILED, 5, 5)
+    assert len(deployment.documents("broken")) == 15
 
 
 def test_the_sqlite_store_takes_the_same_job(deployment: Deployment) -> None:

@@ -62,7 +62,7 @@ def test_bad_document_is_a_failure_and_the_rest_goes_on(ledger: Ledger, bad: Doc
     run = Run(ledger)
     tally = run.take(text_document("before", "one"), bad, text_document("after", "two"))
     assert run.ids == ["before", "after"]
-    assert (tally.seen, len(tally.failures)) == (3, 1)
+    assert len(tally.failures) == 1
     (failure,) = ledger.call(failures_of, run.job.id)
     assert (failure.stage, failure.error) == ("read", "DocumentError")
     assert reason in failure.message
