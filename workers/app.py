@@ -35,6 +35,7 @@ def configure(settings: Settings) -> Celery:
             time_limit=settings.time_limit,
         )
     )
+    app.conf.worker_consumer = "workers.consumer:Consumer"
     return app
 
 

@@ -179,11 +179,18 @@ def _record_failures(connection: Connection, job: JobRow, current: dict[int, Bat
         number: [document.failure for document in result.documents if document.failure is not None]
         for number, result in current.items()
     }
-    payloads = batches.payloads(connection, job.id, [number for number, found in failed.items() if found])
-    for number, payload in payloads.items():
+    leases = batches.leases_of(connection, job.id, [number for number, found in failed.items() if found])
+    for number, held in leases.items():
         names = {failure.document_id for failure in failed[number]}
-        alone = each_alone(document for document in decode_payload(payload) if document.id in names)
-        record(connection, job.id, failed[number], payloads=alone)
+        alone = each_alone(document for document in decode_payload(held.payload) if document.id in names)
+        record(
+            connection,
+            job.id,
+            failed[number],
+            attempts=held.tries,
+            first_at=held.first_started_at,
+            payloads=alone,
+        )
 
 
 def _store_nodes(

@@ -39,7 +39,7 @@ def halve_or_give_up(
     middle = len(documents) // 2
     with begin(context.engine) as connection:
         if batches.settle(connection, held, BatchState.HALVED, reason, paid=paid):
-            batches.add(connection, held.job_id, [_batch(documents[:middle]), _batch(documents[middle:])])
+            batches.add(connection, held.job_id, [_part(held, documents[:middle]), _part(held, documents[middle:])])
     _log.info("batch halved", job=held.job_id, batch=held.number, documents=len(documents), reason=reason)
     failpoint("poison.halved")
     _go_on(context, held)
@@ -53,11 +53,17 @@ def give_up(context: WorkerContext, held: Lease, error: BaseException, paid: Map
     except PayloadError:
         documents = []
     names = [document.id for document in documents] or [f"(batch {held.number}: its payload cannot be read)"]
-    attempts = held.strikes + held.retries + 1
     found = [Failure.of(name, error, stage="transform") for name in names]
     with begin(context.engine) as connection:
         if batches.settle(connection, held, BatchState.FAILED, f"{type(error).__name__}: {error}", paid=paid):
-            record(connection, held.job_id, found, attempts=attempts, payloads=each_alone(documents))
+            record(
+                connection,
+                held.job_id,
+                found,
+                attempts=held.tries,
+                first_at=held.first_started_at,
+                payloads=each_alone(documents),
+            )
     _log.warning("documents failed", job=held.job_id, batch=held.number, documents=len(names), error=repr(error))
     failpoint("poison.recorded")
     _go_on(context, held)
@@ -69,8 +75,9 @@ def each_alone(documents: Iterable[BatchDocument]) -> dict[str, bytes]:
     return {document.id: encode_payload([document]) for document in documents}
 
 
-def _batch(documents: list[BatchDocument]) -> NewBatch:
-    return NewBatch(encode_payload(documents), len(documents), sum(len(document.content) for document in documents))
+def _part(held: Lease, documents: list[BatchDocument]) -> NewBatch:
+    weight = sum(len(document.content) for document in documents)
+    return NewBatch(encode_payload(documents), len(documents), weight, held.first_started_at)
 
 
 def _go_on(context: WorkerContext, held: Lease) -> None:

@@ -21,6 +21,7 @@ from workers.chain import BatchResult, Usage
 from workers.context import WorkerContext
 from workers.finish import finish
 from workers.gather import gather
+from workers.patience import LEDGER_AWAY, patiently
 from workers.poison import give_up, halve_or_give_up
 
 __all__ = ["transform"]
@@ -37,7 +38,7 @@ def transform(context: WorkerContext, message: TransformMessage) -> dict[str, An
     Raises:
         SQLAlchemyError, ServiceUnreachable: the ledger does not answer. The lease runs out, and another takes it.
     """
-    held = _lease(context, message)
+    held = patiently(lambda: _lease(context, message))
     if held is None:
         return {"skipped": "done, cancelled, or run by another worker"}
     failpoint("transform.leased")
@@ -53,7 +54,7 @@ def transform(context: WorkerContext, message: TransformMessage) -> dict[str, An
             failpoint("transform.stored")
     except ConfigurationError as error:
         return _abort(context, held, usage, error)
-    except (TransientError, RedisError) as error:
+    except (TransientError, RedisError, *LEDGER_AWAY) as error:
         return _retry(context, held, usage, error)
     except Exception as error:  # noqa: BLE001 - the task boundary: the batch is to blame, and is taken apart
         _log.warning("batch failed", job=held.job_id, batch=held.number, attempt=held.attempt, error=repr(error))
@@ -78,11 +79,7 @@ def _hand_over(
     context: WorkerContext, held: Lease, result: BatchResult, blob_bytes: int, usage: Usage
 ) -> dict[str, Any]:
     """Fence the result by its lease, count it, and ask for a commit when enough has gathered."""
-    with begin(context.engine) as connection:
-        counts = batches.mark_transformed(connection, held, usage.as_counts())
-        if not counts:
-            control.cancel_batches(connection, held.job_id)
-    if not counts:
+    if not patiently(lambda: _mark_transformed(context, held, usage)):
         finish(context, held.job_id)
         return {"skipped": "the lease was lost: another worker's result counts"}
     failpoint("transform.marked")
@@ -94,6 +91,14 @@ def _hand_over(
         "cached": usage.cache_hits,
         "failed": sum(1 for document in result.documents if document.failure),
     }
+
+
+def _mark_transformed(context: WorkerContext, held: Lease, usage: Usage) -> bool:
+    with begin(context.engine) as connection:
+        counts = batches.mark_transformed(connection, held, usage.as_counts())
+        if not counts:
+            control.cancel_batches(connection, held.job_id)
+    return counts
 
 
 def _retry(context: WorkerContext, held: Lease, usage: Usage, error: Exception) -> dict[str, Any]:

@@ -71,7 +71,9 @@ def celery_config(
         "broker_connection_timeout": connect_timeout,
         "broker_connection_retry_on_startup": True,
         "broker_heartbeat": _AMQP_HEARTBEAT_SECONDS,
-        "broker_native_delayed_delivery_queue_type": "classic",  # never used here, so as cheap as may be
+        # Else RabbitMQ locks out a worker of the same name: a second one here, or this one back from a network cut.
+        "control_queue_exclusive": is_redis,
+        "control_queue_durable": not is_redis,
         "accept_content": ["json", "msgpack"],  # no pickle: broker access must not mean code execution
         "task_serializer": "json",
         "result_serializer": "json",

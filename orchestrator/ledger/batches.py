@@ -8,6 +8,7 @@ pending ─► waiting ─► running ─► transformed ─► committed
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, func, insert, or_, select, update
@@ -19,6 +20,7 @@ from orchestrator.ledger.storable import storable
 from orchestrator.ledger.tables import batches, jobs
 
 __all__ = [
+    "LEASED",
     "OPEN_STATES",
     "BatchOutcome",
     "Lease",
@@ -30,9 +32,9 @@ __all__ = [
     "heartbeat",
     "hold_back",
     "lease",
+    "leases_of",
     "lock_transformed",
     "mark_transformed",
-    "payloads",
     "publish_next",
     "put_back",
     "reclaim",
@@ -46,15 +48,18 @@ OPEN_STATES = (
     BatchState.RETRYING,
     BatchState.TRANSFORMED,
 )
+# What a lease takes from the row, in the order of its fields.
+LEASED = tuple(batches.c[name] for name in ("attempt", "strikes", "retries", "first_started_at", "payload"))
 _IN_WINDOW = (BatchState.WAITING, BatchState.RUNNING, BatchState.RETRYING, BatchState.TRANSFORMED)
 
 
 class NewBatch(NamedTuple):
-    """A batch to be added: its compressed payload, and what it holds."""
+    """A batch to be added: its compressed payload, what it holds, and since when that is tried, if it is."""
 
     payload: bytes
     documents: int
     weight: int
+    first_started_at: datetime | None = None
 
 
 class Published(NamedTuple):
@@ -74,7 +79,13 @@ class Lease:
     attempt: int
     strikes: int
     retries: int
+    first_started_at: datetime
     payload: bytes
+
+    @property
+    def tries(self) -> int:
+        """Attempts that counted, this one included."""
+        return self.strikes + self.retries + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +199,10 @@ def lease(
             strikes=strikes,
             heartbeat_at=now(),
             started_at=now(),
+            first_started_at=func.coalesce(batches.c.first_started_at, now()),
             reason=None,
         )
-        .returning(batches.c.attempt, batches.c.strikes, batches.c.retries, batches.c.payload)
+        .returning(*LEASED)
     ).one_or_none()
     return None if row is None else Lease(job_id, number, owner, *row)
 
@@ -211,7 +223,7 @@ def reclaim(connection: Connection, job_id: str, number: int, owner: str) -> Lea
         update(batches)
         .where(batches.c.job_id == job_id, batches.c.number == number, batches.c.state == BatchState.TRANSFORMED)
         .values(state=BatchState.RUNNING, owner=owner, attempt=batches.c.attempt + 1, heartbeat_at=now())
-        .returning(batches.c.attempt, batches.c.strikes, batches.c.retries, batches.c.payload)
+        .returning(*LEASED)
     ).one_or_none()
     return None if row is None else Lease(job_id, number, owner, *row)
 
@@ -300,14 +312,14 @@ def lock_transformed(connection: Connection, job_id: str, numbers: Sequence[int]
     return dict(rows.all())
 
 
-def payloads(connection: Connection, job_id: str, numbers: Sequence[int]) -> dict[int, bytes]:
-    """{number: payload} of batches that still have theirs."""
+def leases_of(connection: Connection, job_id: str, numbers: Sequence[int]) -> dict[int, Lease]:
+    """{number: the lease that made its result}, of batches that are not committed yet."""
     rows = connection.execute(
-        select(batches.c.number, batches.c.payload).where(
+        select(batches.c.number, func.coalesce(batches.c.owner, ""), *LEASED).where(
             batches.c.job_id == job_id, batches.c.number.in_(numbers), batches.c.payload.is_not(None)
         )
     )
-    return dict(rows.all())
+    return {number: Lease(job_id, number, *lease) for number, *lease in rows}
 
 
 def commit(connection: Connection, job_id: str, outcomes: Sequence[BatchOutcome]) -> None:

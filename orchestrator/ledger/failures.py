@@ -56,11 +56,14 @@ class FailureRow(Failure):
 
     Attributes:
         attempts: how often the document was tried.
+        first_at: when it was first tried.
+        created_at: when it was last tried, and given up.
         resolved_at: when it was ingested after all.
         can_retry: the document itself was kept, and can be tried again without its source.
     """
 
     attempts: int = 1
+    first_at: datetime | None = None
     created_at: datetime | None = None
     resolved_at: datetime | None = None
     can_retry: bool = False
@@ -82,12 +85,14 @@ def record(
     found: Sequence[Failure],
     *,
     attempts: int = 1,
+    first_at: datetime | None = None,
     payloads: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write failures; one executemany.
 
     Args:
         attempts: how often their documents were tried.
+        first_at: when they were first tried, if that was earlier.
         payloads: {document id: the document as a batch of its own}, for those that can be tried again.
     """
     if not found:
@@ -106,6 +111,7 @@ def record(
                 "message": storable(failure.message),
                 "traceback": _optional(failure.traceback, _TRACEBACK_CHARACTERS),
                 "attempts": attempts,
+                "first_at": first_at,
                 "payload": payloads.get(failure.document_id),
             }
             for failure in found
@@ -117,9 +123,12 @@ def failures_of(
     connection: Connection, job_id: str, *, limit: int = 1000, offset: int = 0, include_resolved: bool = True
 ) -> list[FailureRow]:
     """The failures of a job, in the order they were written."""
-    names = [name for name in FailureRow.__dataclass_fields__ if name != "can_retry"]
+    made = {
+        "first_at": func.coalesce(failures.c.first_at, failures.c.created_at).label("first_at"),
+        "can_retry": failures.c.payload.is_not(None).label("can_retry"),
+    }
     query = (
-        select(*(failures.c[name] for name in names), failures.c.payload.is_not(None).label("can_retry"))
+        select(*(made[name] if name in made else failures.c[name] for name in FailureRow.__dataclass_fields__))
         .where(failures.c.job_id == job_id)
         .order_by(failures.c.id)
         .limit(limit)

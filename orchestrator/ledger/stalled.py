@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, and_, exists, or_, select, update
 
 from orchestrator.contracts.report import BatchState, JobState
-from orchestrator.ledger.batches import OPEN_STATES, Lease, Published
+from orchestrator.ledger.batches import LEASED, OPEN_STATES, Lease, Published
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.tables import batches, jobs
 
@@ -69,7 +69,7 @@ def exhausted(connection: Connection, owner: str, *, stale_after: float, max_att
             update(batches)
             .where(batches.c.job_id == job_id, batches.c.number == number)
             .values(state=BatchState.RUNNING, owner=owner, attempt=batches.c.attempt + 1, heartbeat_at=now())
-            .returning(batches.c.attempt, batches.c.strikes, batches.c.retries, batches.c.payload)
+            .returning(*LEASED)
         ).one()
         leases.append(Lease(job_id, number, owner, *row))
     return leases

@@ -96,6 +96,7 @@ batches = Table(
     Column("heartbeat_at", UTCDateTime),
     Column("retry_at", UTCDateTime),
     Column("published_at", UTCDateTime),
+    Column("first_started_at", UTCDateTime),  # by its first lease; halves have it from the batch they come from
     Column("started_at", UTCDateTime),
     Column("transformed_at", UTCDateTime),
     Column("finished_at", UTCDateTime),
@@ -125,7 +126,8 @@ failures = Table(
     Column("message", Text, nullable=False),
     Column("traceback", Text),
     Column("attempts", Integer, nullable=False, server_default="1"),
-    Column("created_at", UTCDateTime, nullable=False, default=now()),
+    Column("created_at", UTCDateTime, nullable=False, default=now()),  # when it was given up
+    Column("first_at", UTCDateTime),  # when it was first tried, where a worker did
     Column("collection", String(63), nullable=False, server_default=""),
     Column("payload", LargeBinary),  # the document, compressed, so that it can be tried again
     Column("resolved_at", UTCDateTime),  # when the document was ingested after all

@@ -96,7 +96,10 @@ def test_a_document_that_kills_its_process_is_quarantined(deploy: Callable[..., 
     assert report.state is JobState.SUCCEEDED_WITH_FAILURES
     assert (report.documents.new, report.documents.failed) == (7, 1)
     (failure,) = job.failures()
-    assert (failure.document_id, failure.error) == ("killer", "WorkerLost")
+    assert (failure.document_id, failure.error, failure.attempts) == ("killer", "WorkerLost", 2)
+    assert failure.first_at is not None
+    assert failure.created_at is not None
+    assert (failure.created_at - failure.first_at).total_seconds() > 2 * deployment.settings.stale_after
 
 
 @pytest.mark.parametrize(("step", "word"), [(Endless(), "endless"), (Hungry(), "hungry")])

@@ -137,7 +137,7 @@ class Stack:
         broker = f"redis://127.0.0.1:{self.results_link.port}/0"
         self.broker_links = [self.results_link]
         if self.rabbitmq is not None:
-            link = Proxy(partial(socket.create_connection, ("127.0.0.1", self.rabbitmq.port), 2))
+            link = Proxy(partial(socket.create_connection, ("127.0.0.1", self.rabbitmq.port)))
             broker = RabbitServer.url_at(link.port)
             self.broker_links = [link]
             links.append(link)

@@ -23,6 +23,8 @@ LONG_CORPUS = 600  # for what takes its time
 DOCUMENT_SECONDS = 0.1  # a document takes so long: on four processes, a job of four seconds
 _END_SECONDS = 150.0  # a job that has not ended so long after the fault hangs
 _LOOK_SECONDS = 0.05
+_STOP_SECONDS = 5.0
+_AFTERWARDS_SECONDS = 40.0  # a message that went to a worker on its way out is sent again after 10
 
 
 class Broker(StrEnum):
@@ -132,19 +134,40 @@ def run_trial(fault: Fault, broker: Broker, stack: Stack, expected: frozenset[tu
     for environment in fault.environment(stack):
         stack.start_worker(environment)
     stack.wait_for_workers()
-    fault.inflict(trial)
+    notes = []
+    try:
+        fault.inflict(trial)
+    except (AssertionError, TimeoutError, LookupError, DocmillError, SQLAlchemyError) as error:
+        notes = [f"the fault could not be inflicted: {error!r}"]  # what it met is a finding too
     healed = time.monotonic()
     with suppress(TimeoutError):
         trial.wait_for(trial.is_over, _END_SECONDS)
     seconds = time.monotonic() - healed
     over = trial.is_over()
-    notes = [] if over else [f"a job did not end within {_END_SECONDS:.0f} s", *_explain(trial)]
+    if not over:
+        notes += [f"a job did not end within {_END_SECONDS:.0f} s", *_explain(trial)]
     states = {job.id: job.state for job in trial.jobs}
     expected_states = {id: JobState.FAILED if id in trial.doomed else JobState.SUCCEEDED for id in states}
     notes += [f"job {id} is {state}" for id, state in states.items() if over and state is not expected_states[id]]
     notes += [f"{row.document_id}: {row.error}: {row.message}" for job in trial.jobs for row in job.failures(3)]
     judgement = judge(stack, expected) if over else None
+    if over:
+        notes += _afterwards(trial)
     return Result(fault.name, broker, states, judgement, seconds, tuple(notes))
+
+
+def _afterwards(trial: Trial) -> list[str]:
+    """What is wrong with one of the workers, left alone: it may have survived, and work no more."""
+    survivor = trial.rng.choice(trial.stack.workers)
+    for worker in trial.stack.workers:
+        if worker is not survivor:
+            worker.supervisor.stop(timeout=_STOP_SECONDS)
+    job = trial.stack.pipeline(0.0).enqueue([Document(id="afterwards", text="One more document.")])
+    try:
+        job.wait(_AFTERWARDS_SECONDS)
+    except TimeoutError as error:
+        return [f"a worker that survived works no more: {error}", survivor.log()]
+    return []
 
 
 def _explain(trial: Trial) -> list[str]:

@@ -3,6 +3,8 @@
 import pytest
 
 from orchestrator.contracts.errors import DocumentError, TransientError
+from orchestrator.contracts.report import BatchState
+from orchestrator.ledger import batches
 from orchestrator.ledger.failures import Failure, failures_of, record
 from tests.ledgers import Ledger
 
@@ -33,7 +35,23 @@ def test_failures_come_back_in_the_order_they_were_written(ledger: Ledger) -> No
     assert rows[0].attempts == 3
     assert rows[0].created_at is not None
     assert rows[0].created_at.tzinfo is not None
+    assert rows[0].first_at == rows[0].created_at
     assert ledger.call(failures_of, job.id, limit=2, offset=3) == rows[3:]
+
+
+def test_a_failure_says_when_its_document_was_first_tried(ledger: Ledger) -> None:
+    """The first time is that of the batch's first lease, however often and by whomever it was leased again."""
+    job = ledger.job()
+    ledger.batches(job.id, 1)
+    first = ledger.leased(job.id)
+    ledger.call(batches.settle, first, BatchState.RETRYING, "a passing trouble")
+    second = ledger.leased(job.id, owner="another")
+    ledger.call(record, job.id, [Failure("a", "transform", "E", "why")], first_at=second.first_started_at)
+    (row,) = ledger.call(failures_of, job.id)
+    assert first.first_started_at == second.first_started_at == row.first_at
+    assert row.created_at is not None
+    assert row.created_at > first.first_started_at
+    assert (first.tries, second.tries) == (1, 2)
 
 
 def test_thousand_failures_are_one_statement(ledger: Ledger) -> None:

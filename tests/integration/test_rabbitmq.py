@@ -13,6 +13,7 @@ from orchestrator.contracts.report import BatchState
 from orchestrator.ledger import jobs
 from orchestrator.ledger.engine import begin
 from orchestrator.settings import load_settings
+from tests.chaos.workers import WorkerProcess
 from tests.deployment import Deployment, wait_for
 from tests.transformations import Slow
 from workers.context import WorkerContext
@@ -108,3 +109,13 @@ def test_a_connection_that_broke_while_idle_costs_nothing(deployment: Deployment
         producer.connection.connection.transport.sock.close()
     send_transforms(client.app, "0123456789ab", [(0, 1)])
     client.close()
+
+
+def test_two_workers_of_one_name_live_together(deployment: Deployment, tmp_path: Path) -> None:
+    """Workers on one machine have one name by default; on RabbitMQ neither locks the other out of its mailbox."""
+    twins = [WorkerProcess(deployment.settings, tmp_path / name, concurrency=1) for name in ("one", "two")]
+    report = deployment.wait(deployment.pipeline("twins", Slow(seconds=0.1)).enqueue(corpus(60)))
+    assert report.state is JobState.SUCCEEDED
+    assert [twin.supervisor.restarts for twin in twins] == [0, 0]
+    for twin in twins:
+        twin.supervisor.stop()
