@@ -154,8 +154,9 @@ class Chain:
                 result.failure = Failure.of(result.document.id, error, stage=stage, transformation=step.name)
                 result.nodes = []
                 return
-            # Copies: the next step may change the nodes it is handed, and this step's result is still to be cached.
-            yield index, _copies(result.nodes)
+            # The next step may change the nodes it is handed, and this step's result is still to be cached.
+            is_last = index == len(self.steps) - 1
+            yield index, result.nodes if is_last else _copies(result.nodes)
 
     def _embed(self, nodes: Sequence[Node], usage: Usage) -> None:
         """Give every node its vector, paying only for texts that nobody has embedded yet."""

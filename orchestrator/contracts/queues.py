@@ -39,6 +39,7 @@ _RESULT_SECONDS = 3600  # task results are summaries to look at; nothing reads t
 _RECONCILE_EXPIRES_SECONDS = 30  # a look that nobody took is not worth taking late
 _ANSWER_SECONDS = 15  # for the broker to take a message; without a bound a dead network hangs a publish for ever
 _AMQP_HEARTBEAT_SECONDS = 10  # a connection of two silent heartbeats is given up
+_LOST_CHILD_SECONDS = 1.0
 # Deliveries of one message, as RabbitMQ 4 has it by default. The ledger stops a batch that kills its workers sooner.
 _DELIVERY_LIMIT = 20
 _DEAD_LETTERS_KEPT_MILLISECONDS = 7 * 24 * 3600 * 1000
@@ -93,6 +94,8 @@ def celery_config(
         # Once for a connection that broke while idle, once for luck; after that the reconciler sends it.
         "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.2},
         "worker_prefetch_multiplier": 1,
+        # A child that died holds its place so long, in case its result is still on the way.
+        "worker_lost_wait": _LOST_CHILD_SECONDS,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
         "enable_utc": True,

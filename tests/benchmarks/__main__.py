@@ -17,7 +17,7 @@ from tests.benchmarks.stack import Stack
 from tests.benchmarks.subjects import SUBJECTS
 from tests.services import Services
 
-_RESULTS = Path(__file__).parent / "results"
+_RESULTS = Path(__file__).parent / "measured"
 
 
 def main() -> int:

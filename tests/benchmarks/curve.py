@@ -17,7 +17,7 @@ from tests.benchmarks.subjects import SUBJECTS
 from tests.services import Services
 
 _SIZES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000)
-_RESULTS = Path(__file__).parent / "results"
+_RESULTS = Path(__file__).parent / "measured"
 _MB = 1e6
 # Holding a corpus beside its nodes for a check costs more memory than measuring does.
 _CHECKED_DOCUMENTS = 10_000

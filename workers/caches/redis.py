@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisCache"]
 
+# One command for many entries: packing a command costs the client more than the server needs to carry it out.
+_PUT = """
+for place, key in ipairs(KEYS) do
+    redis.call('SET', key, ARGV[place + 1], 'EX', ARGV[1])
+end
+"""
 _CHUNK_KEYS = 500  # keys a command: large enough to hide the round trip, small enough not to block the server
 _TIMEOUT_SECONDS = 5.0
 
@@ -72,10 +78,8 @@ class RedisCache:
         prefix = self._prefix_of(collection)
         try:
             for chunk in _chunks(values.items()):
-                pipeline = self._client.pipeline(transaction=False)
-                for key, value in chunk:
-                    pipeline.set(prefix + key, value, ex=self._ttl_seconds)
-                pipeline.execute()
+                keys, packed = zip(*chunk, strict=True)
+                self._put([prefix + key for key in keys], [self._ttl_seconds, *packed])
         except self._tolerated as error:
             self._outage.begin(error)
 
@@ -129,6 +133,10 @@ class RedisCache:
             # Once more, at once: a connection from before a restart of Redis is dead, and the next one is not.
             retry=Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,)),
         )
+
+    @cached_property
+    def _put(self) -> Callable[[Sequence[str], Sequence[int | bytes]], object]:
+        return cast("Callable[[Sequence[str], Sequence[int | bytes]], object]", self._client.register_script(_PUT))
 
     @cached_property
     def _tolerated(self) -> tuple[type[Exception], ...]:

@@ -20,6 +20,7 @@ class Tokenizer:
 
     Attributes:
         encoding: the name of the encoding.
+        counter: tokens of a text without lone surrogates; raises UnicodeEncodeError where there are any.
     """
 
     def __init__(self, encoding: str = DEFAULT_ENCODING, *, accelerated: bool = True) -> None:
@@ -36,14 +37,14 @@ class Tokenizer:
         if encoding not in ENCODINGS:
             raise UnknownName("encoding", encoding, ENCODINGS)
         self.encoding = encoding
-        self._count = (_toktok_counter(encoding) if accelerated else None) or _tiktoken_counter(encoding)
+        self.counter = (_toktok_counter(encoding) if accelerated else None) or _tiktoken_counter(encoding)
 
     def count(self, text: str) -> int:
         """Tokens of a text."""
         try:
-            return self._count(text)
+            return self.counter(text)
         except UnicodeEncodeError:
-            return self._count(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+            return self.counter(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
     def count_many(self, texts: Iterable[str]) -> list[int]:
         """Tokens of each text, in order."""

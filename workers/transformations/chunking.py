@@ -120,7 +120,7 @@ def _load_splitter(library_class: str, chunk_size: int, chunk_overlap: int, toke
     import semantic_text_splitter
 
     splitter: _Splitter = getattr(semantic_text_splitter, library_class).from_callback(
-        get_tokenizer(tokenizer).count, chunk_size, overlap=chunk_overlap, trim=trim
+        get_tokenizer(tokenizer).counter, chunk_size, overlap=chunk_overlap, trim=trim
     )
     return splitter
 

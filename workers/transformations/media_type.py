@@ -55,6 +55,7 @@ _MAGIC = (
     (b"ID3\x03", "an MP3 recording"),
     (b"ID3\x04", "an MP3 recording"),
 )
+_MAGICS = tuple(magic for magic, _ in _MAGIC)
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 # What `zipfile` raises on damaged archives, besides RuntimeError on encrypted ones; OSError is that of bzip2.
 DAMAGED_ZIP = (
@@ -90,9 +91,8 @@ def sniff_binary(content: bytes) -> MediaType | None:
         raise refusal("a RIFF image, recording or film")
     if content[4:8] == b"ftyp":
         raise refusal("an MP4 film")
-    for magic, kind in _MAGIC:
-        if content.startswith(magic):
-            raise refusal(kind)
+    if content.startswith(_MAGICS):
+        raise refusal(next(kind for magic, kind in _MAGIC if content.startswith(magic)))
     return None
 
 

@@ -45,7 +45,7 @@ def _parse(node: Node) -> None:
         replaced += found.pop("replaced_characters", 0)
     text, unprintable = sanitize(text)
     replaced += unprintable
-    if not text.strip():
+    if not text or text.isspace():
         raise DocumentError("parse", "has no text: it is empty or white space only")
     if replaced:
         found["replaced_characters"] = replaced

@@ -11,8 +11,9 @@ REPLACEMENT = "\ufffd"
 
 def sanitize(text: str) -> tuple[str, int]:
     """The text without NULs and surrogates, and how many were replaced. Pairs become the character they encode."""
-    replaced = text.count("\x00")
-    if replaced:
+    replaced = 0
+    if "\x00" in text:
+        replaced = text.count("\x00")
         text = text.replace("\x00", REPLACEMENT)
     if not text.isascii() and _SURROGATE.search(text):
         known = text.count(REPLACEMENT)

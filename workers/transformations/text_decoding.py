@@ -59,7 +59,7 @@ def _decode(content: bytes) -> DecodedText:
         if content.startswith(mark):
             return _replacing(content, codec)
     sample = content[:_SAMPLE_BYTES]
-    if wide := _utf16_without_mark(sample):
+    if 0 in sample and (wide := _utf16_without_mark(sample)):
         return _replacing(content, wide)
     controls = len(sample) - len(sample.translate(None, _CONTROLS))
     if controls > _MAX_CONTROL_SHARE * len(sample):
