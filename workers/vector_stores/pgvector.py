@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.exc import NotSupportedError, ProgrammingError
@@ -23,6 +23,7 @@ from workers.vector_stores.vectors import check_opened, check_vector, last_of_ea
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from psycopg import Connection as Driver
     from sqlalchemy import Connection, Engine
 
 __all__ = ["PgVectorStore"]
@@ -55,8 +56,8 @@ CREATE TABLE {table} (
 CREATE INDEX {document_index} ON {table} (document_id)
 """
 
-# Rows are locked in the order of their ids here and in _REMOVE_STALE, so that writers of the same nodes wait for
-# each other and never in a circle. A row that would stay as it is, is not written: its index entries stay too.
+# Rows are locked in the order of their ids here, in _insert and in _REMOVE_STALE, so that writers of the same nodes
+# wait for each other and never in a circle. A row that would stay as it is, is not written: its index entries stay too.
 _UPSERT = f"""
 INSERT INTO {{table}} AS held ({", ".join(COLUMNS)})
 SELECT {", ".join(COLUMNS)} FROM {_STAGED} ORDER BY id
@@ -65,6 +66,8 @@ SET ({", ".join(COLUMNS[1:])}) = ROW ({", ".join(f"excluded.{column}" for column
 WHERE ({", ".join(f"held.{column}" for column in COLUMNS[1:])})
     IS DISTINCT FROM ({", ".join(f"excluded.{column}" for column in COLUMNS[1:])})
 """  # noqa: S608 - constants
+
+_HAS_NODES = "SELECT EXISTS (SELECT FROM {table} WHERE document_id = ANY(CAST(:documents AS text[])))"
 
 _REMOVE_STALE = """
 WITH stale AS (
@@ -130,27 +133,23 @@ class PgVectorStore:
             DocumentError: a node holds what Postgres cannot: NUL or half a surrogate pair, or NaN in its metadata.
             ServiceUnreachable: the connection broke.
         """
-        from psycopg import Connection as Driver
-        from psycopg import DataError, OperationalError
+        from psycopg import Connection, DataError, OperationalError
 
         held = check_opened(collection, _find(connection, collection))
         nodes = last_of_each_id(nodes)
         matrix = stack_embeddings(held, nodes)
         driver = connection.connection.driver_connection
-        if not isinstance(driver, Driver):
+        if not isinstance(driver, Connection):
             raise ConfigurationError(f"vector store 'pgvector' writes through psycopg, not through {type(driver)}")
-        table = _quote(collection)
-        connection.execute(text(f"CREATE TEMPORARY TABLE {_STAGED} (LIKE {table}) ON COMMIT DROP"))
         try:
-            copy_rows(driver, _STAGED, nodes, matrix)
+            if not _insert(connection, driver, _quote(collection), nodes, matrix):
+                _upsert(connection, driver, _quote(collection), nodes, matrix)
         except (DataError, UnicodeEncodeError) as error:
             raise DocumentError("upsert", f"a node cannot be stored in Postgres: {str(error).strip()}") from error
         except OperationalError as error:
             connection.invalidate(error)  # SQLAlchemy did not see it break, and would fail again rolling back
             address = self._engine.url.render_as_string(hide_password=True)
             raise ServiceUnreachable("vector store", address, str(error).strip()) from error
-        connection.execute(text(_UPSERT.format(table=table)))
-        connection.execute(text(f"DROP TABLE {_STAGED}"))  # the same transaction may upsert again
 
     def remove_stale(self, connection: Connection, collection: str, keep: Mapping[str, Sequence[str]]) -> int:
         """Remove the nodes of the given documents that are not kept. Returns how many."""
@@ -264,6 +263,36 @@ class PgVectorStore:
         connection.execute(
             insert(collections).values(name=name, store=_STORE, model=collection.model, dimension=collection.dimension)
         )
+
+
+def _insert(
+    connection: Connection, driver: Driver[Any], table: str, nodes: Sequence[Node], matrix: NDArray[np.float32]
+) -> bool:
+    """Copy the nodes of documents that have none yet straight into their table. False if some have: nothing is done."""
+    from psycopg.errors import UniqueViolation
+
+    named = {"documents": list({node.document_id for node in nodes})}
+    if connection.execute(text(_HAS_NODES.format(table=table)), named).scalar_one():
+        return False
+    order = sorted(range(len(nodes)), key=lambda place: nodes[place].id)
+    savepoint = connection.begin_nested()
+    try:
+        copy_rows(driver, table, [nodes[place] for place in order], matrix[order])
+    except UniqueViolation:  # somebody else wrote the same nodes just now
+        savepoint.rollback()
+        return False
+    savepoint.commit()
+    return True
+
+
+def _upsert(
+    connection: Connection, driver: Driver[Any], table: str, nodes: Sequence[Node], matrix: NDArray[np.float32]
+) -> None:
+    """Bring the nodes over a table of their own into theirs, which may hold some of them."""
+    connection.execute(text(f"CREATE TEMPORARY TABLE {_STAGED} (LIKE {table}) ON COMMIT DROP"))
+    copy_rows(driver, _STAGED, nodes, matrix)
+    connection.execute(text(_UPSERT.format(table=table)))
+    connection.execute(text(f"DROP TABLE {_STAGED}"))  # the same transaction may upsert again
 
 
 def _find(connection: Connection, name: str) -> Collection | None:
