@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from orchestrator.contracts.addresses import cache_kind, redacted, sqlalchemy_url
+from orchestrator.contracts.addresses import cache_kind, celery_address, redacted, sqlalchemy_url
 from orchestrator.contracts.errors import ConfigurationError
 
 __all__ = ["Settings", "load_settings"]
@@ -96,6 +96,13 @@ class Settings(BaseSettings):
         if value:
             cache_kind(value)
         return value or None
+
+    @field_validator("broker_url", "result_url", "cache_url")
+    @classmethod
+    def _asks_for_tls_in_words_that_exist(cls, value: str | None) -> str | None:
+        if value:
+            celery_address(value)
+        return value
 
     @field_validator("openai_base_url")
     @classmethod

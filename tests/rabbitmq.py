@@ -10,11 +10,12 @@ from pathlib import Path
 
 from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable
 from orchestrator.embedded.processes import log_tail, wait_until
+from tests.tls import Certificate
 
 __all__ = ["RabbitServer", "free_port"]
 
 _START_SECONDS = 60.0  # 5 s as a rule
-_USER = "rabbitmq"  # of the distribution's package; root runs the server as it
+_SYSTEM_USER = "rabbitmq"  # of the distribution's package; root runs the server as it
 _GREETING = b"AMQP\x00\x00\x09\x01"  # a server of AMQP 0-9-1 answers it
 _PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
@@ -27,10 +28,17 @@ def free_port() -> int:
 
 
 class RabbitServer:
-    """A RabbitMQ with everything it writes in one folder, and all its processes in one group."""
+    """A RabbitMQ with everything it writes in one folder, and all its processes in one group.
 
-    def __init__(self, folder: Path) -> None:
+    With a certificate it listens on `tls_port` too, with TLS.
+    """
+
+    USER, PASSWORD = "docmill", "known-to-the-tests"
+
+    def __init__(self, folder: Path, certificate: Certificate | None = None) -> None:
         self.folder = folder
+        self.tls_port = free_port()
+        self._certificate = certificate
         self._log = folder / "server.log"
         self._pid_file = folder / "server.pid"
         self._port, self._distribution_port, self._mapper_port = free_port(), free_port(), free_port()
@@ -41,10 +49,10 @@ class RabbitServer:
         """Its address, for Celery."""
         return self.url_at(self._port)
 
-    @staticmethod
-    def url_at(port: int) -> str:
+    @classmethod
+    def url_at(cls, port: int) -> str:
         """The address of a RabbitMQ behind a port of loopback."""
-        return f"amqp://guest:guest@127.0.0.1:{port}//"
+        return f"amqp://{cls.USER}:{cls.PASSWORD}@127.0.0.1:{port}//"
 
     @property
     def port(self) -> int:
@@ -64,15 +72,16 @@ class RabbitServer:
         self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         is_root = os.geteuid() == 0
         if is_root:
-            shutil.chown(self.folder, _USER, _USER)
+            shutil.chown(self.folder, _SYSTEM_USER, _SYSTEM_USER)
         (self.folder / "plugins").write_text("[].")
+        self._configure(_SYSTEM_USER if is_root else None)
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 # The port mapper would be started as a daemon, and stay; as one of the group it goes with the server.
                 ["sh", "-c", 'epmd & exec "$0"', str(program)],
                 env=self._environment(),
-                user=_USER if is_root else None,
-                group=_USER if is_root else None,
+                user=_SYSTEM_USER if is_root else None,
+                group=_SYSTEM_USER if is_root else None,
                 extra_groups=[] if is_root else None,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -108,6 +117,18 @@ class RabbitServer:
         """Kill the server of a folder whose starter has died."""
         with suppress(OSError, ValueError):
             os.killpg(int((folder / "server.pid").read_text()), signal.SIGKILL)
+
+    def _configure(self, reader: str | None) -> None:
+        lines = [f"default_user = {self.USER}", f"default_pass = {self.PASSWORD}"]
+        if self._certificate is not None:
+            lines.append(f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}")
+            files = {"cacertfile": self._certificate.ca, "certfile": self._certificate.file}
+            for name, source in {**files, "keyfile": self._certificate.key}.items():
+                copy = shutil.copy(source, self.folder)
+                if reader is not None:
+                    shutil.chown(copy, reader)
+                lines.append(f"ssl_options.{name} = {copy}")
+        (self.folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
 
     def _environment(self) -> dict[str, str]:
         return {

@@ -23,6 +23,7 @@ from orchestrator.embedded.postgres import PostgresServer
 from orchestrator.embedded.processes import stop_process
 from orchestrator.embedded.redis import RedisServer
 from tests.rabbitmq import RabbitServer
+from tests.tls import Certificate, make_certificate
 
 __all__ = ["Services", "kill_servers", "missing"]
 
@@ -98,7 +99,15 @@ class Services:
     @cached_property
     def rabbitmq(self) -> RabbitServer:
         """A RabbitMQ for the broker, that runs."""
-        return _started(RabbitServer(self._home / "rabbitmq"))
+        return _started(RabbitServer(self._home / "rabbitmq", self.certificate))
+
+    @cached_property
+    def certificate(self) -> Certificate | None:
+        """The certificate of the servers, for localhost; None: openssl is not installed."""
+        try:
+            return make_certificate(self._home / "certificate")
+        except ConfigurationError:
+            return None
 
     @cached_property
     def _home(self) -> Path:

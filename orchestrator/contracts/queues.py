@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from orchestrator.contracts.addresses import celery_address
 from orchestrator.contracts.messages import COMMIT, FINISH, OPTIMIZE, RECONCILE, TRANSFORM, Priority
 
 __all__ = [
@@ -55,14 +56,21 @@ def celery_config(
         broker_url, result_url: addresses in Celery's form.
         connect_timeout: seconds for the broker to answer.
         time_limit: seconds after which a task is killed.
+
+    Raises:
+        ConfigurationError: an address asks for TLS in a way that makes no sense.
     """
+    broker_url, broker_tls = celery_address(broker_url)
+    result_url, result_tls = celery_address(result_url)
     is_redis = broker_url.startswith("redis")
     # A Unix socket has no keepalive, and redis-py refuses to be asked.
     keepalive = not broker_url.startswith("redis+socket") and not result_url.startswith("redis+socket")
     transport = _redis_transport(connect_timeout, time_limit, keepalive) if is_redis else _amqp_transport()
     return {
         "broker_url": broker_url,
+        "broker_use_ssl": broker_tls or False,
         "result_backend": result_url,
+        "redis_backend_use_ssl": result_tls,
         "broker_transport_options": transport,
         "result_backend_transport_options": {"global_keyprefix": "docmill:"},
         "redis_socket_timeout": 15,
