@@ -77,19 +77,20 @@ class Connections:
         """Connect to the broker.
 
         Raises:
-            ServiceUnreachable: it does not answer; names its address.
+            ServiceUnreachable: it does not answer, or not to us; names its address.
         """
         from kombu.exceptions import OperationalError
 
+        connection = self.app.connection_for_write()
         try:
-            with self.app.connection_for_write() as connection:
+            with connection:
                 # A server that takes the connection and says nothing is as good as none.
                 patience = {"socket_timeout": self.settings.connect_timeout}
                 connection.transport_options = {**connection.transport_options, **patience}
                 connection.ensure_connection(
                     max_retries=1, timeout=self.settings.connect_timeout, reraise_as_library_errors=True
                 )
-        except (OperationalError, OSError) as error:
+        except (OperationalError, OSError, *connection.channel_errors) as error:  # RabbitMQ's "login was refused"
             raise ServiceUnreachable("broker", redacted(self.settings.broker_url or ""), str(error)) from error
 
     def close(self) -> None:

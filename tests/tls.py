@@ -48,11 +48,24 @@ def make_certificate(folder: Path, name: str = "localhost") -> Certificate:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "extensions").write_text(_EXTENSIONS.format(name=name))
     ca_usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "extensions")
     for words in (
-        ("req", "-x509", *_NEW_KEY, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=CA", "-days", _DAYS, *ca_usage),
+        (
+            "req",
+            "-x509",
+            *_NEW_KEY,
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.pem",
+            "-subj",
+            "/CN=CA",
+            "-days",
+            _DAYS,
+            *ca_usage,
+        ),
         ("req", "-new", *_NEW_KEY, "-keyout", "server.key", "-out", "server.csr", "-subj", f"/CN={name}"),
-        (*("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"),)
-        + ("-out", "server.pem", "-days", _DAYS, "-extfile", "extensions"),
+        ("x509", "-req", "-in", "server.csr", "-out", "server.pem", "-days", _DAYS, *signed),
     ):
         made = subprocess.run(["openssl", *words], cwd=folder, capture_output=True, text=True, check=False)
         if made.returncode != 0:
@@ -100,7 +113,7 @@ class TlsDoor:
 
     async def _shut(self) -> int:
         self._server.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type] - this is one
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,18 +1,21 @@
 """What comes over the wire is checked, and what is secret stays where it belongs."""
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from redis import Redis
 from redis.exceptions import NoPermissionError
-from sqlalchemy import text
+from sqlalchemy import func, literal_column, select
 
 from orchestrator import Document, JobState
 from orchestrator.contracts.addresses import redis_client_url
 from orchestrator.contracts.messages import COMMIT, FINISH, TRANSFORM
+from orchestrator.contracts.spec import COLLECTION_PATTERN
 from orchestrator.ledger.engine import begin
+from orchestrator.ledger.tables import metadata
 from orchestrator.settings import load_settings
 from tests.deployment import Deployment, wait_for
 from tests.services import Services
@@ -54,7 +57,10 @@ def test_pickle_is_not_taken(deployment: Deployment) -> None:
 def test_secrets_stay_out_of_sight(
     deploy: Callable[..., Deployment], services: Services, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The broker's password is in no log, no repr and no row of the ledger, and its user can do no more than work."""
+    """The broker's password is in no log, no repr and no row of the ledger, and its user can do no more than work.
+
+    One document fails, so that there is a failure to look into as well.
+    """
     caplog.set_level(logging.DEBUG)
     password = "hunter2secret"  # noqa: S105 - the test's own
     admin: Any = Redis.from_url(redis_client_url(services.redis.url(0)))
@@ -64,11 +70,14 @@ def test_secrets_stay_out_of_sight(
     url = f"redis+socket://docmill:{password}@{socket}?{database}"
     deployment = deploy(broker_url=url)
     worker = deployment.start_worker(concurrency=2)
-    job = deployment.pipeline("secret").enqueue(DOCUMENTS)
-    assert deployment.wait(job).state is JobState.SUCCEEDED
+    job = deployment.pipeline("secret").enqueue([*DOCUMENTS, Document(id="empty", text=" ")])
+    assert deployment.wait(job).state is JobState.SUCCEEDED_WITH_FAILURES
     with begin(deployment.connections.engine) as connection:
-        rows = connection.execute(text("SELECT spec::text || coalesce(error, '') FROM jobs")).scalars()
-        assert not [row for row in rows if password in row]
+        for table in metadata.tables.values():
+            row = func.to_jsonb(literal_column(table.name))
+            shown = "".join(str(found) for found in connection.execute(select(row).select_from(table)).scalars())
+            assert shown or table.name != "failures"
+            assert password not in shown
     worker.stop()
     shown = worker.log.read_text(errors="replace") + caplog.text + repr(deployment.settings)
     assert "docmill" in shown
@@ -87,3 +96,15 @@ def test_settings_show_no_password() -> None:
     assert "localhost" in repr(settings)
     assert "secret" not in repr(settings)
     assert "secret" not in str(settings)
+
+
+def test_sql_in_names_is_no_sql(deployment: Deployment) -> None:
+    """Ids with quotes and SQL in them are ids like any other; the name of a collection becomes one of a table."""
+    ids = {"'; DROP TABLE documents; --", '"; DELETE FROM jobs; --', "%s :id {0} $1 \\", "' OR '1'='1"}
+    deployment.start_worker()
+    report = deployment.wait(deployment.pipeline("quotes").enqueue(Document(id=id, text=f"Of {id}.") for id in ids))
+    assert (report.state, report.documents.new) == (JobState.SUCCEEDED, 4)
+    assert deployment.documents("quotes") == ids == {document for document, _ in deployment.nodes("quotes")}
+    harmful = deployment.pipeline("x'; DROP TABLE jobs; --")
+    assert re.fullmatch(COLLECTION_PATTERN, harmful.spec.collection)
+    assert deployment.wait(harmful.enqueue(DOCUMENTS)).documents.new == len(DOCUMENTS)

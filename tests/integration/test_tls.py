@@ -1,11 +1,12 @@
 """Every connection over TLS with a password: jobs end, and a certificate that cannot be verified is refused."""
 
 import os
+import re
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from orchestrator.contracts.addresses import redis_client_url
 from orchestrator.contracts.errors import ServiceUnreachable
 from orchestrator.contracts.queues import QUEUES
 from orchestrator.embedded.postgres import PostgresServer
-from orchestrator.embedded.redis import RedisServer
 from orchestrator.pipeline import IngestionPipeline
 from orchestrator.runtime import worker_environment
 from orchestrator.settings import Settings, load_settings
@@ -35,6 +35,7 @@ from workers.transformations import Embed
 pytestmark = pytest.mark.integration
 
 USER, PASSWORD = "docmill_tls", "hunter2-behind-tls"
+SECRETS = re.compile(f"{PASSWORD}|{RabbitServer.PASSWORD}")
 ACL = (f">{PASSWORD}", "~docmill:*", "&*", "+@all", "-@admin", "-@dangerous", "+info")
 # What each client says of a certificate that it does not take.
 REFUSED = ("certificate verify failed", "does not match host name")
@@ -43,19 +44,26 @@ REFUSED = ("certificate verify failed", "does not match host name")
 class Address:
     """The encrypted addresses of the services; each leads to a real server, and asks for a password."""
 
-    def __init__(self, certificate: Certificate, ports: dict[str, int], database: str) -> None:
-        self.certificate = certificate
+    def __init__(self, services: Services, certificate: Certificate, ports: dict[str, int], database: str) -> None:
+        self._services = services
+        self._certificate = certificate
         self._ports = ports
         self._database = database
 
+    @property
+    def ca(self) -> Path:
+        """The CA that signed the servers' certificate."""
+        return self._certificate.ca
+
     def __call__(self, service: str, *, ca: Path | None = None, host: str = "localhost") -> str:
         """One address; with another CA or host, the one by which the certificate must be refused."""
-        ca = ca or self.certificate.ca
+        ca = ca or self._certificate.ca
+        if service == "rabbitmq":
+            port = self._services.rabbitmq.tls_port  # it has TLS built in
+            return f"amqps://{RabbitServer.USER}:{RabbitServer.PASSWORD}@{host}:{port}//?ssl_ca_certs={ca}"
         place = f"{USER}:{PASSWORD}@{host}:{self._ports[service]}"
         if service == "database":
             return f"postgresql+psycopg://{place}/{self._database}?sslmode=verify-full&sslrootcert={ca}"
-        if service == "rabbitmq":
-            return f"amqps://{RabbitServer.USER}:{RabbitServer.PASSWORD}@{host}:{self._tls_port}//?ssl_ca_certs={ca}"
         return f"rediss://{place}/0?ssl_cert_reqs=required&ssl_ca_certs={ca}"
 
 
@@ -70,7 +78,11 @@ def address(
     socket = Path(str(url.query["host"]), f".s.PGSQL.{url.query['port']}")
     with ExitStack() as opened:
         ports = {}
-        for service, target in (("redis", services.redis.socket), ("cache", services.cache.socket), ("database", socket)):
+        for service, target in (
+            ("redis", services.redis.socket),
+            ("cache", services.cache.socket),
+            ("database", socket),
+        ):
             door = TlsDoor(target, certificate, is_postgres=service == "database")
             opened.callback(door.close)
             ports[service] = door.port
@@ -78,7 +90,7 @@ def address(
             admin: Any = opened.enter_context(Redis.from_url(redis_client_url(server)))
             admin.execute_command("ACL", "SETUSER", USER, "reset", "on", *ACL)
             opened.callback(admin.execute_command, "ACL", "DELUSER", USER)
-        yield Address(certificate, ports, str(url.database))
+        yield Address(services, certificate, ports, str(url.database))
 
 
 def _ask_for_password(server: PostgresServer, url: str, database: str) -> None:
@@ -87,6 +99,9 @@ def _ask_for_password(server: PostgresServer, url: str, database: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'")
         connection.execute(f"ALTER DATABASE {database} OWNER TO {USER}")
+        connection.execute(
+            "CREATE EXTENSION vector"
+        )  # takes an administrator; the user needs no more than its database
         connection.execute("SELECT pg_reload_conf()")
 
 
@@ -108,8 +123,6 @@ def deployment(
 ) -> Iterator[Deployment]:
     """A deployment with a worker, whose broker is either, and which has no connection that is not encrypted."""
     broker: str = request.param
-    if broker == "rabbitmq":
-        request.getfixturevalue("rabbitmq_url")
     folder = tmp_path_factory.mktemp(broker)
     deployment = Deployment(settings_of(address, folder, broker), folder)
     deployment.start_worker(concurrency=2)
@@ -123,19 +136,19 @@ def corpus(count: int) -> list[Document]:
 
 def test_a_job_runs_from_end_to_end(deployment: Deployment) -> None:
     """With every connection encrypted, verified and under a password, a job runs, and its nodes are found."""
-    report = deployment.wait(deployment.pipeline("encrypted").enqueue(corpus(20)))
-    assert report.state is JobState.SUCCEEDED, (report, open(deployment.workers[0].log).read()[-4000:], list(deployment.pipeline("encrypted").enqueue(corpus(20)).failures()))
+    collection = str(deployment.settings.broker_url).partition(":")[0]
+    report = deployment.wait(deployment.pipeline(collection).enqueue(corpus(20)))
     assert (report.state, report.documents.new) == (JobState.SUCCEEDED, 20)
-    assert len(deployment.nodes("encrypted")) == report.nodes.upserted
+    assert len(deployment.nodes(collection)) == report.nodes.upserted
     shown = deployment.workers[0].log.read_text(errors="replace")
-    assert PASSWORD not in shown
+    assert not SECRETS.search(shown)
     assert "cache does not answer" not in shown
 
 
 def test_doctor_finds_all_well(deployment: Deployment) -> None:
     """`docmill doctor` connects to every service as the workers do, and hears from the worker."""
     wait_for(lambda: all(finding.ok for finding in checkup(deployment.connections)))
-    assert PASSWORD not in str(checkup(deployment.connections))
+    assert not SECRETS.search(str(checkup(deployment.connections)))
 
 
 def test_flower_sees_the_workers(deployment: Deployment) -> None:
@@ -147,18 +160,18 @@ def test_flower_sees_the_workers(deployment: Deployment) -> None:
     with log.open("wb") as output:
         flower = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
-        wait_for(lambda: "worker0@" in _page(f"http://127.0.0.1:{port}/api/workers?refresh=1"))
-        if deployment.settings.broker_url.startswith("rediss"):  # that of RabbitMQ is another server's to tell
-            wait_for(lambda: QUEUES[0] in _page(f"http://127.0.0.1:{port}/api/queues/length"))
+        wait_for(lambda: "worker0@" in _page(port, "workers?refresh=1"))
+        if str(deployment.settings.broker_url).startswith("rediss"):  # that of RabbitMQ is another server's to tell
+            wait_for(lambda: QUEUES[0] in _page(port, "queues/length"))
     finally:
         flower.terminate()
         flower.wait(20)
-    assert PASSWORD not in log.read_text(errors="replace")
+    assert not SECRETS.search(log.read_text(errors="replace"))
 
 
-def _page(url: str) -> str:
+def _page(port: int, path: str) -> str:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/{path}", timeout=5) as answer:
             return str(answer.read().decode())
     except OSError:
         return ""
@@ -173,7 +186,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 @pytest.mark.parametrize("trouble", ["another CA", "another name"])
 @pytest.mark.parametrize("service", ["database", "redis", "rabbitmq"])
 def test_a_client_refuses_a_certificate_that_it_cannot_verify(
-    service: str, trouble: str, address: Address, other: Certificate, rabbitmq_url: str, tmp_path: Path
+    service: str, trouble: str, address: Address, other: Certificate, tmp_path: Path
 ) -> None:
     """A server whose certificate is of another CA, or for another name, is refused at once: the error says why."""
     wrong = address(service, ca=other.ca) if trouble == "another CA" else address(service, host="127.0.0.1")
@@ -184,7 +197,7 @@ def test_a_client_refuses_a_certificate_that_it_cannot_verify(
         pipeline.enqueue(corpus(1))
     assert time.monotonic() - started < 10
     assert any(reason in str(caught.value) for reason in REFUSED)
-    assert PASSWORD not in str(caught.value)
+    assert not SECRETS.search(str(caught.value))
 
 
 @pytest.mark.parametrize("service", ["database", "broker", "result", "cache"])
@@ -206,4 +219,64 @@ def test_doctor_names_the_service_whose_certificate_is_wrong(
     assert not found.ok
     assert any(reason in found.message for reason in REFUSED)
     assert "localhost" in found.message
-    assert PASSWORD not in str(findings)
+    assert not SECRETS.search(str(findings))
+
+
+@pytest.mark.parametrize("service", ["redis", "rabbitmq"])
+def test_a_worker_refuses_a_broker_that_it_cannot_verify(
+    service: str, address: Address, other: Certificate, tmp_path: Path
+) -> None:
+    """A worker takes no work from a broker whose certificate is wrong, says why, and comes in once it is right."""
+    trusted = tmp_path / "ca.pem"
+    trusted.write_bytes(other.ca.read_bytes())
+    settings = settings_of(address, tmp_path, broker_url=address(service, ca=trusted))
+    worker = Worker(settings, tmp_path / "worker.log", concurrency=1, environment={})
+    try:
+        wait_for(lambda: REFUSED[0] in worker.log.read_text(errors="replace"))
+        assert worker.process.poll() is None
+        trusted.write_bytes(other.ca.read_bytes() + address.ca.read_bytes())
+        client = Deployment(settings, tmp_path)
+        report = client.wait(client.pipeline(f"mended-{service}").enqueue(corpus(1)))
+        client.close()
+        assert report.state is JobState.SUCCEEDED
+    finally:
+        worker.stop()
+    assert not SECRETS.search(worker.log.read_text(errors="replace"))
+
+
+@pytest.mark.parametrize("service", ["database", "rabbitmq"])
+def test_docmill_worker_does_not_start_on_a_wrong_certificate(
+    service: str, address: Address, other: Certificate, tmp_path: Path
+) -> None:
+    """`docmill worker` ends at once, with the reason and without a password."""
+    name = "database_url" if service == "database" else "broker_url"
+    settings = settings_of(address, tmp_path, **{name: address(service, ca=other.ca)})
+    ended = run_docmill(["worker", "-c", "1"], worker_environment(settings))
+    assert ended.returncode == 1
+    assert REFUSED[0] in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not SECRETS.search(ended.stderr + ended.stdout)
+
+
+@pytest.mark.parametrize("service", ["database", "redis", "rabbitmq"])
+def test_a_wrong_password_is_refused_and_not_repeated(service: str, address: Address, tmp_path: Path) -> None:
+    """The servers behind the encryption do ask for the password; the error shows no password, right or wrong."""
+    wrong = re.sub(SECRETS, "not-the-password", address(service))
+    changed = {"database_url" if service == "database" else "broker_url": wrong}
+    pipeline = IngestionPipeline("refused", [Embed("hashed")], settings=settings_of(address, tmp_path, **changed))
+    with pytest.raises(ServiceUnreachable) as caught:
+        pipeline.enqueue(corpus(1))
+    assert "not-the-password" not in str(caught.value)
+
+
+def test_verification_is_switched_off_by_a_word_alone(address: Address, other: Certificate, tmp_path: Path) -> None:
+    """`ssl_cert_reqs=none` takes any certificate, for any name, on Redis and RabbitMQ; nothing else does."""
+    for service in ("redis", "rabbitmq"):
+        lax = address(service, ca=other.ca, host="127.0.0.1").replace("ssl_cert_reqs=required&", "")
+        connections = Connections(settings_of(address, tmp_path, broker_url=f"{lax}&ssl_cert_reqs=none"))
+        connections.check_broker()
+        connections.close()
+        connections = Connections(settings_of(address, tmp_path, broker_url=lax))
+        with pytest.raises(ServiceUnreachable, match=REFUSED[0]):
+            connections.check_broker()
+        connections.close()

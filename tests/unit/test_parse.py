@@ -207,6 +207,17 @@ def test_html_becomes_text_without_noise() -> None:
     assert node.metadata == {"source": "a.bin", "media_type": "text/html", "title": "The title"}
 
 
+@pytest.mark.parametrize("name", ["page.html", "data.xml"])
+def test_entities_of_a_text_are_not_resolved(name: str) -> None:
+    """A page or an XML file that declares entities gets none of them: none swells, and none reaches for a file."""
+    declared = [f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12)]
+    bomb = "".join(['<!ENTITY a0 "lol">', *declared, '<!ENTITY file SYSTEM "file:///etc/hostname">'])
+    page = f"<!DOCTYPE html [{bomb}]><html><body><p>before &a11; &file; after</p></body></html>"
+    node = parse(page.encode(), name)
+    assert "before &a11; &file; after" in node.text
+    assert len(node.text) <= len(page)
+
+
 def test_the_title_of_the_caller_stays() -> None:
     """A title in the metadata is not overwritten by the page's."""
     assert parse(b"<html><title>page</title><p>x", title="mine").metadata["title"] == "mine"
