@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llama_index.core import Document  # type: ignore[import-not-found]
-from llama_index.core.embeddings import MockEmbedding  # type: ignore[import-not-found]
-from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline  # type: ignore[import-not-found]
-from llama_index.core.node_parser import SentenceSplitter  # type: ignore[import-not-found]
-from llama_index.core.storage.docstore import SimpleDocumentStore  # type: ignore[import-not-found]
-from llama_index.vector_stores.postgres import PGVectorStore  # type: ignore[import-not-found]
+from llama_index.core import Document
+from llama_index.core.embeddings import MockEmbedding
+from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
+from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.storage.docstore import SimpleDocumentStore
+from llama_index.vector_stores.postgres import PGVectorStore
 
 from tests.benchmarks.programs.protocol import CHUNK_OVERLAP, CHUNK_SIZE, DIMENSION, files, serve
 
