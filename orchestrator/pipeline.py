@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from orchestrator.contracts.documents import Document
 from orchestrator.contracts.errors import ConfigurationError, EmptySource
+from orchestrator.contracts.llama_index import Component
 from orchestrator.contracts.messages import Priority
 from orchestrator.contracts.report import Report
 from orchestrator.contracts.spec import (
@@ -23,6 +24,7 @@ from orchestrator.contracts.spec import (
     SpecSource,
     TransformationSpec,
 )
+from orchestrator.foreign import ForeignDocument, as_documents, as_spec, as_vector_store
 from orchestrator.job import Job
 from orchestrator.settings import Settings, load_settings
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IngestionPipeline"]
 
-Transformations = Sequence[SpecSource | TransformationSpec]
+Transformations = Sequence[SpecSource | TransformationSpec | Component]
 
 
 class IngestionPipeline:
@@ -40,8 +42,10 @@ class IngestionPipeline:
 
     Args:
         name: says what the pipeline is for; names the collection too, unless `collection` does.
-        transformations: the steps, in order. Parsing comes first by itself. Default: split and embed, by the settings.
-        vector_store: where the nodes go: `pgvector` (the ledger's Postgres) or `sqlite`; default: by the settings.
+        transformations: the steps, in order, LlamaIndex's components among them. Parsing comes first by itself.
+            Default: split and embed, by the settings.
+        vector_store: where the nodes go: `pgvector` (the ledger's Postgres), `sqlite`, or a vector store of LlamaIndex;
+            default: by the settings.
         docstore_strategy: what happens to documents the ledger already knows; see `DocstoreStrategy`.
         collection: nodes that are searched together: a-z, 0-9, - and _.
         disable_cache: neither look into the ingestion cache nor fill it: all work is done, and paid for, again.
@@ -56,7 +60,7 @@ class IngestionPipeline:
         name: str,
         transformations: Transformations | None = None,
         *,
-        vector_store: str | None = None,
+        vector_store: str | Component | None = None,
         docstore_strategy: str = "upserts",
         collection: str | None = None,
         disable_cache: bool = False,
@@ -70,7 +74,9 @@ class IngestionPipeline:
                 name=name,
                 collection=collection or _collection_name(name),
                 transformations=tuple(_specs(transformations, self.settings)),
-                vector_store=vector_store or self.settings.vector_store,
+                vector_store=as_vector_store(
+                    vector_store or self.settings.vector_store, self.settings.llama_index_classes
+                ),
                 strategy=_strategy(docstore_strategy),
                 disable_cache=disable_cache,
             )
@@ -90,7 +96,7 @@ class IngestionPipeline:
 
     def enqueue(
         self,
-        documents: Iterable[Document],
+        documents: Iterable[Document | ForeignDocument],
         *,
         scope: str = "",
         allow_mass_delete: bool = False,
@@ -100,7 +106,7 @@ class IngestionPipeline:
         """Hand documents to the workers; returns once the ledger has them all.
 
         Args:
-            documents: streamed, never all in memory.
+            documents: streamed, never all in memory; those of LlamaIndex and LangChain as well.
             scope: with `upserts_and_delete`, only documents whose id begins so may vanish.
             allow_mass_delete: let more than the set share of the collection vanish, even all of it.
             priority: high, normal or low: whose batches workers take first.
@@ -118,7 +124,7 @@ class IngestionPipeline:
 
         rank = _priority(priority)
         spec = _with_cache_collection(self.spec, cache_collection)
-        source = iter(documents)
+        source = as_documents(documents)
         if not allow_mass_delete:
             source = _not_empty(source)
         connections = self.connections
@@ -130,7 +136,7 @@ class IngestionPipeline:
 
     def run(
         self,
-        documents: Iterable[Document],
+        documents: Iterable[Document | ForeignDocument],
         *,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -149,7 +155,7 @@ class IngestionPipeline:
         )
         return job.wait(timeout, on_progress)
 
-    async def arun(self, documents: Iterable[Document], *, timeout: float | None = None) -> Report:
+    async def arun(self, documents: Iterable[Document | ForeignDocument], *, timeout: float | None = None) -> Report:
         """`run` without blocking the event loop. Cancelling it stops the waiting; the job goes on."""
         return await asyncio.to_thread(self.run, documents, timeout=timeout)
 
@@ -182,13 +188,14 @@ def _priority(name: str) -> Priority:
 
 def _specs(transformations: Transformations | None, settings: Settings) -> Iterator[TransformationSpec]:
     """The steps as plain data, parsing first."""
+    embed = _transformation("embed")
     if transformations is None:
-        splitter, embed = _transformation("sentence_splitter"), _transformation("embed")
+        splitter = _transformation("sentence_splitter")
         transformations = [
             splitter(chunk_size=settings.chunk_size, chunk_overlap=settings.chunk_overlap),
             embed(embedder=settings.embedder),
         ]
-    specs = [step if isinstance(step, TransformationSpec) else step.spec() for step in transformations]
+    specs = [as_spec(step, settings.llama_index_classes, embed) for step in transformations]
     if not specs or specs[0].name != "parse":
         yield _transformation("parse")().spec()
     yield from specs

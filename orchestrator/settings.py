@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     modules: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="modules that register transformations of your own, separated by commas"
     )
+    llama_index_classes: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="LlamaIndex classes that pipelines may name besides those known: module:Class, …"
+    )
 
     # A server that speaks OpenAI's API: OpenAI itself, vLLM, Ollama, LM Studio, …
     openai_base_url: str | None = Field(
@@ -85,10 +88,19 @@ class Settings(BaseSettings):
     connect_timeout: float = Field(default=5.0, gt=0, description="for a service to answer")
     cache_ttl: int = Field(default=30 * 24 * 3600, ge=1, description="life of an unused entry of the ingestion cache")
 
-    @field_validator("modules", mode="before")
+    @field_validator("modules", "llama_index_classes", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("llama_index_classes")
+    @classmethod
+    def _are_places(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for place in value:
+            module, colon, name = place.partition(":")
+            if not (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+                raise ValueError(f"{place!r} does not name a class: write module:Class")
+        return value
 
     @field_validator("cache_url")
     @classmethod

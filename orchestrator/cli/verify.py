@@ -32,11 +32,13 @@ class _Finding:
     shown: "list[Difference]" = field(default_factory=list)
     wrong_model: str | None = None
     model_unchecked: str | None = None  # why the model could not be looked at
+    nodes_unchecked: str | None = None  # why the nodes could not be
 
     @property
     def is_clean(self) -> bool:
         """Nothing is left to be mended."""
-        return not self.wrong_model and self.counts.total() == self.repairs["removed"]
+        is_mended = self.counts.total() == self.repairs["removed"]
+        return is_mended and not (self.wrong_model or self.nodes_unchecked)
 
 
 def verify(
@@ -88,11 +90,14 @@ def _look(engine: "Engine", settings: "Settings", name: str, repair: bool, limit
         finding.wrong_model = finding.verification.wrong_model()
     except ConfigurationError as error:
         finding.model_unchecked = str(error)
-    for difference in finding.verification.differences(repair=repair):
-        finding.counts[difference.kind] += 1
-        finding.repairs[difference.repair] += 1
-        if len(finding.shown) < limit:
-            finding.shown.append(difference)
+    try:
+        for difference in finding.verification.differences(repair=repair):
+            finding.counts[difference.kind] += 1
+            finding.repairs[difference.repair] += 1
+            if len(finding.shown) < limit:
+                finding.shown.append(difference)
+    except ConfigurationError as error:
+        finding.nodes_unchecked = str(error)
     return finding
 
 
@@ -113,6 +118,7 @@ def _as_object(finding: _Finding) -> dict[str, Any]:
         "to_ingest": finding.repairs["to ingest"],
         "wrong_model": finding.wrong_model,
         "model_unchecked": finding.model_unchecked,
+        "nodes_unchecked": finding.nodes_unchecked,
         "jobs_at_work": seen.jobs_at_work,
         "differences": [asdict(difference) for difference in finding.shown],
     }
@@ -124,6 +130,7 @@ def _show(finding: _Finding) -> None:
     seen = finding.verification
     found = [f"{count:,} {kind}" for kind, count in sorted(finding.counts.items())]
     found += ["wrong model"] if finding.wrong_model else []
+    found += ["not compared"] if finding.nodes_unchecked else []
     typer.echo(
         f"{seen.collection} ({seen.vector_store}): {seen.documents:,} documents, {seen.nodes:,} nodes: "
         + (", ".join(found) or "clean")
@@ -147,6 +154,8 @@ def _advice(finding: _Finding) -> list[str]:
         lines.append(f"{finding.wrong_model}: ingest with the model it was made with, or into another collection")
     if finding.model_unchecked:
         lines.append(f"its model was not checked: {finding.model_unchecked}")
+    if finding.nodes_unchecked:
+        lines.append(f"its nodes were not compared: {finding.nodes_unchecked}")
     if finding.verification.jobs_at_work:
         at_work = ", ".join(finding.verification.jobs_at_work)
         lines.append(f"job {at_work} is at work on it, and may mend by itself what it has not committed yet")

@@ -1,16 +1,18 @@
 """The pipeline spec: transformations, vector store and strategy as plain data."""
 
 from enum import StrEnum
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from orchestrator.contracts.hashing import canonical_json, digest
+from orchestrator.contracts.llama_index import PREFIX, parse_label
 
 __all__ = ["DEFAULT_CACHE_COLLECTION", "DocstoreStrategy", "PipelineSpec", "SpecSource", "TransformationSpec"]
 
 COLLECTION_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 DEFAULT_CACHE_COLLECTION = "default"
+_VECTOR_STORES = ("pgvector", "sqlite")
 
 
 class DocstoreStrategy(StrEnum):
@@ -52,7 +54,7 @@ class PipelineSpec(BaseModel):
     name: str = Field(min_length=1, max_length=200)
     collection: str = Field(pattern=COLLECTION_PATTERN)
     transformations: tuple[TransformationSpec, ...] = Field(min_length=1)
-    vector_store: Literal["pgvector", "sqlite"] = "pgvector"
+    vector_store: str = "pgvector"
     strategy: DocstoreStrategy = DocstoreStrategy.UPSERTS
     # Where to look before paying; not in the fingerprint, for it changes no node.
     cache_collection: str = Field(default=DEFAULT_CACHE_COLLECTION, pattern=COLLECTION_PATTERN)
@@ -64,6 +66,15 @@ class PipelineSpec(BaseModel):
         embeds = [index for index, spec in enumerate(value) if spec.name == "embed"]
         if embeds != [len(value) - 1]:
             raise ValueError("`embed` must stand once, and last: a vector store takes embedded nodes")
+        return value
+
+    @field_validator("vector_store")
+    @classmethod
+    def _known_store(cls, value: str) -> str:
+        if value.startswith(PREFIX):
+            parse_label(value)
+        elif value not in _VECTOR_STORES:
+            raise ValueError(f"allowed are {', '.join(_VECTOR_STORES)}, and a vector store of LlamaIndex")
         return value
 
     @property

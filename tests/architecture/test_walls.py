@@ -15,6 +15,8 @@ _HEAVY = frozenset(
     {
         "celery",
         "kombu",
+        "langchain_core",
+        "llama_index",
         "numpy",
         "onnxruntime",
         "openai",
@@ -96,9 +98,11 @@ def test_vendor_libraries_are_imported_at_first_use() -> None:
         "transformations.parse",
         "transformations.embed",
         "embedders.registry",
+        "embedders.llama_index",
         "embedders.openai",
         "llms.openai",
         "tokens.tokenizer",
+        "transformations.llama_index",
         "caches.redis",
     ]
     code = "\n".join(f"import workers.{module}" for module in modules)

@@ -13,6 +13,7 @@ _KNOWN = (
     "constant/<dimension>",
     "hashed",
     "hashed/<dimension>",
+    "llama_index/<class> {<its state as JSON>}",
     "onnx/<folder of the model>",
     "openai/<model>",
     "openai/<model>@<dimensions>",
@@ -28,8 +29,8 @@ def get_embedder(name: str, models_path: Path | None = None) -> Embedder:
     """The embedder of that name; the same instance each time within one process.
 
     Args:
-        name: `wordllama`, `onnx/<folder of the model>`, `openai/<model>`, `openai/<model>@<dimensions>`, or for tests
-            `hashed`, `hashed/<dimension>` and `constant/<dimension>`.
+        name: `wordllama`, `onnx/<folder of the model>`, `openai/<model>`, `openai/<model>@<dimensions>`, the label of a
+            LlamaIndex component, or for tests `hashed`, `hashed/<dimension>` and `constant/<dimension>`.
         models_path: holds the folders of ONNX models; the setting of that name if not given.
 
     Raises:
@@ -54,6 +55,10 @@ def check_embedder_name(name: str) -> None:
     kind, slash, detail = name.partition("/")
     if kind == "openai":
         _model_and_dimension(name, detail)
+    elif kind == "llama_index":
+        from workers.embedders.llama_index import LlamaIndexEmbedder
+
+        LlamaIndexEmbedder(name)
     elif not (name in ("wordllama", "hashed") or (kind in ("constant", "hashed", "onnx") and slash)):
         raise UnknownName("embedder", name, _KNOWN)
 
@@ -61,7 +66,7 @@ def check_embedder_name(name: str) -> None:
 def embedder_name(model: str) -> str:
     """The name by which `get_embedder` makes a model: the inverse of an embedder's `model`."""
     kind = model.partition("/")[0]
-    if kind == "openai":
+    if kind in ("openai", "llama_index"):
         return model  # what stands behind its @ is asked for
     return kind if kind == "wordllama" else model.partition("@")[0]
 
@@ -89,6 +94,10 @@ def _build(name: str, models_path: Path | None) -> Embedder:
 
         model, dimension = _model_and_dimension(name, detail)
         return OpenAIEmbedder(model, dimension)
+    if kind == "llama_index":
+        from workers.embedders.llama_index import LlamaIndexEmbedder
+
+        return LlamaIndexEmbedder(name)
     raise UnknownName("embedder", name, _KNOWN)
 
 

@@ -13,20 +13,22 @@ if TYPE_CHECKING:
 
 __all__ = ["open_vector_store"]
 
-_KNOWN = ("memory", "pgvector", "sqlite")
+_KNOWN = ("memory", "pgvector", "sqlite", "llama_index/<class> {<its state as JSON>}")
 
 
 def open_vector_store(name: str, engine: Engine, sqlite_path: Path) -> VectorStore:
     """The vector store of that name.
 
     Args:
-        name: `pgvector` (in the ledger's Postgres), `sqlite` (a file), or `memory` (this process alone).
+        name: `pgvector` (in the ledger's Postgres), `sqlite` (a file), `memory` (this process alone), or the label of a
+            LlamaIndex component.
         engine: the ledger's.
         sqlite_path: the file of the sqlite store; made where it is missing.
 
     Raises:
         UnknownName: no vector store has that name.
-        ConfigurationError: `pgvector`, but the ledger is not a Postgres reached through psycopg.
+        ConfigurationError: a label that names no component; or `pgvector`, but the ledger is not a Postgres reached
+            through psycopg.
     """
     if name == "pgvector":
         if (engine.dialect.name, engine.dialect.driver) != ("postgresql", "psycopg"):
@@ -46,4 +48,8 @@ def open_vector_store(name: str, engine: Engine, sqlite_path: Path) -> VectorSto
         from workers.vector_stores.memory import MemoryVectorStore
 
         return MemoryVectorStore()
+    if name.startswith("llama_index/"):
+        from workers.vector_stores.llama_index import LlamaIndexVectorStore
+
+        return LlamaIndexVectorStore(name, engine)
     raise UnknownName("vector store", name, _KNOWN)
