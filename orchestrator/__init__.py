@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.contracts.documents import Document
-    from orchestrator.contracts.errors import DocmillError
+    from orchestrator.contracts.errors import DocmillError, TokenBudgetExceeded
     from orchestrator.contracts.report import JobState, Report
     from orchestrator.contracts.spec import DocstoreStrategy
     from orchestrator.job import Job
@@ -25,6 +25,7 @@ __all__ = [
     "Report",
     "Runtime",
     "Settings",
+    "TokenBudgetExceeded",
     "load_settings",
 ]
 
@@ -39,6 +40,7 @@ _HOMES = {
     "Report": "contracts.report",
     "Runtime": "runtime",
     "Settings": "settings",
+    "TokenBudgetExceeded": "contracts.errors",
     "load_settings": "settings",
 }
 

@@ -49,6 +49,7 @@ class IngestionPipeline:
         docstore_strategy: what happens to documents the ledger already knows; see `DocstoreStrategy`.
         collection: nodes that are searched together: a-z, 0-9, - and _.
         disable_cache: neither look into the ingestion cache nor fill it: all work is done, and paid for, again.
+        token_budget: tokens that one job may spend on prompts, completions and embeddings together; None: no limit.
         settings: addresses and bounds; default: from the environment.
 
     Raises:
@@ -64,6 +65,7 @@ class IngestionPipeline:
         docstore_strategy: str = "upserts",
         collection: str | None = None,
         disable_cache: bool = False,
+        token_budget: int | None = None,
         settings: Settings | None = None,
         connections: Connections | None = None,
     ) -> None:
@@ -79,6 +81,7 @@ class IngestionPipeline:
                 ),
                 strategy=_strategy(docstore_strategy),
                 disable_cache=disable_cache,
+                token_budget=token_budget,
             )
         except ValidationError as error:
             first = error.errors()[0]
@@ -102,6 +105,7 @@ class IngestionPipeline:
         allow_mass_delete: bool = False,
         priority: str = "normal",
         cache_collection: str = DEFAULT_CACHE_COLLECTION,
+        token_budget: int | None = None,
     ) -> Job:
         """Hand documents to the workers; returns once the ledger has them all.
 
@@ -111,9 +115,10 @@ class IngestionPipeline:
             allow_mass_delete: let more than the set share of the collection vanish, even all of it.
             priority: high, normal or low: whose batches workers take first.
             cache_collection: entries of the ingestion cache that are found, and cleared, together.
+            token_budget: tokens that this job may spend; default: the pipeline's. A job that has spent them fails.
 
         Raises:
-            ConfigurationError: there is no such priority, or the name of the cache collection is not allowed.
+            ConfigurationError: there is no such priority, or the cache collection or the budget is not allowed.
             EmptySource: there was no document; nothing has been changed.
             ServiceUnreachable: the database or the broker does not answer; nothing has been enqueued.
             Exception: whatever the source raises; the job then ends as failed, with what was read before.
@@ -123,7 +128,8 @@ class IngestionPipeline:
         from orchestrator.ledger.engine import begin
 
         rank = _priority(priority)
-        spec = _with_cache_collection(self.spec, cache_collection)
+        budget = self.spec.token_budget if token_budget is None else token_budget
+        spec = _with(self.spec, cache_collection=cache_collection, token_budget=budget)
         source = as_documents(documents)
         if not allow_mass_delete:
             source = _not_empty(source)
@@ -144,6 +150,7 @@ class IngestionPipeline:
         allow_mass_delete: bool = False,
         priority: str = "normal",
         cache_collection: str = DEFAULT_CACHE_COLLECTION,
+        token_budget: int | None = None,
     ) -> Report:
         """`enqueue`, then wait for the end. Raises what these raise."""
         job = self.enqueue(
@@ -152,6 +159,7 @@ class IngestionPipeline:
             allow_mass_delete=allow_mass_delete,
             priority=priority,
             cache_collection=cache_collection,
+            token_budget=token_budget,
         )
         return job.wait(timeout, on_progress)
 
@@ -172,11 +180,13 @@ def _strategy(name: str) -> DocstoreStrategy:
         raise ConfigurationError(f"docstore_strategy {name!r} is unknown; allowed are {allowed}") from None
 
 
-def _with_cache_collection(spec: PipelineSpec, name: str) -> PipelineSpec:
+def _with(spec: PipelineSpec, **of_job: object) -> PipelineSpec:
+    """The spec with what one job has of its own."""
     try:
-        return PipelineSpec.model_validate({**spec.model_dump(), "cache_collection": name})
+        return PipelineSpec.model_validate({**spec.model_dump(), **of_job})
     except ValidationError as error:
-        raise ConfigurationError(f"cache_collection {name!r}: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        raise ConfigurationError(f"{first['loc'][0]} {first['input']!r}: {first['msg']}") from error
 
 
 def _priority(name: str) -> Priority:

@@ -17,6 +17,7 @@ from orchestrator.ledger.clock import now
 from orchestrator.ledger.documents import DocumentRow
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.jobs import JobRow
+from orchestrator.ledger.payments import Cost
 
 __all__ = ["Ledger", "at_once", "pipeline_spec", "row"]
 
@@ -109,10 +110,10 @@ class Ledger:
         assert held is not None
         return held
 
-    def transformed(self, job_id: str, *numbers: int, paid: dict[str, int] | None = None) -> None:
+    def transformed(self, job_id: str, *numbers: int, cost: Cost | None = None) -> None:
         """Run batches to where they wait for their commit."""
         for number in numbers:
-            assert self.call(batches.mark_transformed, self.leased(job_id, number), paid or {})
+            assert self.call(batches.mark_transformed, self.leased(job_id, number), cost or Cost())
 
     def write(self, *rows: DocumentRow, collection: str = "handbook", fingerprint: str = FINGERPRINT) -> set[str]:
         """Write documents, as a commit does."""

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from workers.caches.sql import SqlCache
     from workers.process_loop import run_on_process_loop
     from workers.prompt_helper import PromptHelper
-    from workers.tokens.budget import TokenBudgetExceeded
     from workers.tokens.counter import TokenCounter
     from workers.tokens.handler import TokenCountingHandler
-    from workers.tokens.usage import Usage
+    from workers.tokens.usage import TokenUsage
     from workers.transformations.contract import Transformation, transformation
     from workers.transformations.embed import Embed
     from workers.transformations.markdown_splitter import MarkdownSplitter
@@ -37,11 +36,10 @@ __all__ = [
     "RedisCache",
     "SentenceSplitter",
     "SqlCache",
-    "TokenBudgetExceeded",
     "TokenCounter",
     "TokenCountingHandler",
+    "TokenUsage",
     "Transformation",
-    "Usage",
     "as_completed",
     "asyncio_run",
     "batch_gather",
@@ -64,11 +62,10 @@ _HOMES = {
     "RedisCache": "caches.redis",
     "SentenceSplitter": "transformations.sentence_splitter",
     "SqlCache": "caches.sql",
-    "TokenBudgetExceeded": "tokens.budget",
     "TokenCounter": "tokens.counter",
     "TokenCountingHandler": "tokens.handler",
+    "TokenUsage": "tokens.usage",
     "Transformation": "transformations.contract",
-    "Usage": "tokens.usage",
     "as_completed": "async_utils",
     "asyncio_run": "async_utils",
     "batch_gather": "async_utils",

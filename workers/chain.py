@@ -7,52 +7,49 @@ for per node text, so an edited paragraph is that paragraph's work. A bad docume
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
-from orchestrator.contracts.errors import ConfigurationError, DocumentError, TransientError
+from orchestrator.contracts.errors import ConfigurationError, DocumentError, TokenBudgetExceeded, TransientError
 from orchestrator.contracts.hashing import digest
 from orchestrator.contracts.nodes import Node
 from orchestrator.contracts.payload import BatchDocument
 from orchestrator.contracts.spec import PipelineSpec
 from orchestrator.ledger.failures import Failure
+from orchestrator.ledger.payments import Cost, Payment
 from workers.caches.ingestion_cache import IngestionCache
 from workers.embedders import get_embedder
 from workers.llms.remembered import remembering
-from workers.tokens.spending import collecting
+from workers.tokens.spending import Spending, about_to_spend, collecting, spending_for, spent
 from workers.tokens.tokenizer import get_tokenizer
+from workers.tokens.usage import TokenUsage
 from workers.transformations.contract import Transformation, build_transformation
 from workers.transformations.embed import Embed
 
-__all__ = ["BatchResult", "Chain", "DocumentResult", "Usage"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["BatchBill", "BatchResult", "Chain", "DocumentResult"]
 
 
 @dataclass(slots=True)
-class Usage:
-    """What a batch cost: tokens that were paid for, and look-ups in the cache."""
+class BatchBill:
+    """What one run of a batch cost, also one that failed: tokens that were paid for, and look-ups in the cache."""
 
-    tokens_embedding: int = 0
-    tokens_prompt: int = 0
-    tokens_completion: int = 0
+    spending: Spending = field(default_factory=Spending)
     cache_hits: int = 0
     cache_misses: int = 0
 
-    def as_counts(self) -> dict[str, int]:
-        """By the ledger's column names."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-    @contextmanager
-    def collected(self) -> Iterator[None]:
-        """Add what providers are paid within the block, also if it then fails."""
-        with collecting() as spending:
-            try:
-                yield
-            finally:
-                paid = spending.total
-                self.tokens_embedding += paid.embedding
-                self.tokens_prompt += paid.prompt
-                self.tokens_completion += paid.completion
+    @property
+    def cost(self) -> Cost:
+        """The same, as the ledger takes it."""
+        paid = [
+            Payment(*source, usage.embedding, usage.prompt, usage.completion, usage.cached)
+            for source, usage in self.spending.by_source.items()
+        ]
+        return Cost(paid, self.cache_hits, self.cache_misses)
 
 
 @dataclass(slots=True)
@@ -99,21 +96,22 @@ class Chain:
         prefixes = [step.fingerprint for step in spec.transformations]
         self.prefixes = [digest(*prefixes[: index + 1]) for index in range(len(steps))]
 
-    def run(self, documents: Sequence[BatchDocument], usage: Usage) -> BatchResult:
-        """Transform a batch; `usage` grows as things are paid for, and stands even if this raises.
+    def run(self, documents: Sequence[BatchDocument], bill: BatchBill) -> BatchResult:
+        """Transform a batch; `bill` grows as things are paid for, and stands even if this raises.
 
         Raises:
             TransientError: a service did not answer; the batch is worth trying again.
             ConfigurationError: a provider refuses the pipeline as it is; no batch of the job would fare better.
+            TokenBudgetExceeded: what is to be done costs more than the budget has left.
             Exception: the batch as a whole cannot be done; halve it.
         """
         results = [DocumentResult(document) for document in documents]
-        with usage.collected(), remembering(self.cache):
-            self._transform(results, usage)
-            self._embed([node for result in results for node in result.nodes], usage)
+        with collecting(bill.spending), remembering(self.cache):
+            self._transform(results, bill)
+            self._embed([node for result in results for node in result.nodes], bill)
             return BatchResult(results, self.embedder.model, self.embedder.dimension)
 
-    def _transform(self, results: Sequence[DocumentResult], usage: Usage) -> None:
+    def _transform(self, results: Sequence[DocumentResult], bill: BatchBill) -> None:
         """Run the steps over documents, each document from its latest cached step on."""
         uses_cache = not self.spec.disable_cache
         cached = [index for index, step in enumerate(self.steps) if step.cacheable and uses_cache]
@@ -131,10 +129,10 @@ class Chain:
                 if nodes is not None:
                     first = index + 1
                     break
-            usage.cache_hits += sum(1 for index in cached if index < first)
+            bill.cache_hits += sum(1 for index in cached if index < first)
             for index, after in self._steps_from(first, nodes, result):
                 if index in cached:
-                    usage.cache_misses += 1
+                    bill.cache_misses += 1
                     made[keys[result.document.id, index]] = after
         self.cache.put_many(made)
 
@@ -146,8 +144,9 @@ class Chain:
         result.nodes = [_whole(result.document)] if nodes is None else _copies(nodes)
         for index, step in enumerate(self.steps[first:], start=first):
             try:
-                result.nodes = _checked(step, step(result.nodes))
-            except (TransientError, ConfigurationError, MemoryError):
+                with spending_for(step.name):
+                    result.nodes = _checked(step, step(result.nodes))
+            except (TransientError, ConfigurationError, TokenBudgetExceeded, MemoryError):
                 raise
             except Exception as error:  # noqa: BLE001 - a transformation is anybody's code; its document alone fails
                 stage = "parse" if step.name == "parse" else "transform"
@@ -158,28 +157,35 @@ class Chain:
             is_last = index == len(self.steps) - 1
             yield index, result.nodes if is_last else _copies(result.nodes)
 
-    def _embed(self, nodes: Sequence[Node], usage: Usage) -> None:
+    def _embed(self, nodes: Sequence[Node], bill: BatchBill) -> None:
         """Give every node its vector, paying only for texts that nobody has embedded yet."""
         embedder = self.embedder
         keys = [self.cache.embedding_key(embedder.model, node.text) for node in nodes]
         unique = dict(zip(keys, nodes, strict=True))
         vectors = self.cache.embeddings(list(unique), embedder.dimension)
         missing = [(key, node) for key, node in unique.items() if key not in vectors]
-        usage.cache_hits += len(vectors)
+        bill.cache_hits += len(vectors)
         if not self.spec.disable_cache:  # else nobody was asked
-            usage.cache_misses += len(missing)
+            bill.cache_misses += len(missing)
         _count_tokens([node for _, node in missing])
         pending = iter(missing)
         while part := list(islice(pending, self.texts_a_call)):
-            with collecting() as spending:
-                rows = embedder.embed([node.text for _, node in part])
+            rows = self._vectors([node for _, node in part])
             fresh = {key: row for (key, _), row in zip(part, rows, strict=True)}
-            if not spending.total.embedding:  # no provider has billed them: our own count stands
-                usage.tokens_embedding += sum(node.token_count for _, node in part)
             self.cache.put_embeddings(fresh)  # at once: what is paid for is kept, whatever happens next
             vectors |= fresh
         for key, node in zip(keys, nodes, strict=True):
             node.embedding = vectors[key]
+
+    def _vectors(self, nodes: Sequence[Node]) -> NDArray[np.float32]:
+        """Ask the embedder, if the budget has the tokens; a row a node."""
+        counted = sum(node.token_count for node in nodes)
+        with spending_for(Embed.name), collecting() as spending:
+            about_to_spend(lambda: counted)
+            rows = self.embedder.embed([node.text for node in nodes])
+            if not spending.total.embedding:  # no provider has billed them: our own count stands
+                spent(self.embedder.model, TokenUsage(embedding=counted, estimated=True))
+        return rows
 
 
 def _whole(document: BatchDocument) -> Node:

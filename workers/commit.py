@@ -27,6 +27,7 @@ from orchestrator.ledger.documents import DocumentRow, version_of
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.failures import record, resolve
 from orchestrator.ledger.jobs import JobRow
+from orchestrator.ledger.payments import Cost
 from workers.blob import decode_result
 from workers.chain import BatchResult, DocumentResult
 from workers.context import WorkerContext
@@ -86,7 +87,7 @@ def _take_apart(context: WorkerContext, job: JobRow, numbers: Sequence[int], err
         return {"apart": len(numbers), "reason": repr(error)}
     with begin(context.engine) as connection:
         held = batches.reclaim(connection, job.id, numbers[0], context.owner) if numbers else None
-    return halve_or_give_up(context, held, error, {}) if held else {"skipped": "no longer to be committed"}
+    return halve_or_give_up(context, held, error, Cost()) if held else {"skipped": "no longer to be committed"}
 
 
 def _fetch(context: WorkerContext, job: JobRow, attempts: dict[int, int]) -> dict[int, BatchResult]:

@@ -22,7 +22,9 @@ from workers.aggregate import Aggregator
 from workers.caches import CacheBackend, IngestionCache, NoCache, open_cache
 from workers.chain import Chain
 from workers.heartbeat import Heartbeat
+from workers.tokens.spending import spending_for
 from workers.transformations.contract import load_modules
+from workers.transformations.embed import Embed
 from workers.vector_stores import Collection, VectorStore, open_vector_store
 
 if TYPE_CHECKING:
@@ -94,7 +96,8 @@ class WorkerContext:
         """The job's chain, after a look at whether its collection takes such vectors: before they are paid for."""
         job = self.job(job_id)
         chain = Chain(job.spec, self.cache_of(job.spec))
-        made = Collection(job.collection, chain.embedder.model, chain.embedder.dimension)
+        with spending_for(Embed.name):  # a service may have to be asked
+            made = Collection(job.collection, chain.embedder.model, chain.embedder.dimension)
         held = self.store_of(job.spec).describe(job.collection)
         if held not in (None, made):
             raise CollectionMismatch(job.collection, str(held), str(made))

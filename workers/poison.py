@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
@@ -15,6 +15,7 @@ from orchestrator.ledger import batches
 from orchestrator.ledger.batches import Lease, NewBatch
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.failures import Failure, record
+from orchestrator.ledger.payments import Cost
 from workers.context import WorkerContext
 from workers.finish import finish
 from workers.gather import gather
@@ -24,21 +25,19 @@ __all__ = ["each_alone", "give_up", "halve_or_give_up"]
 _log = structlog.get_logger(__name__)
 
 
-def halve_or_give_up(
-    context: WorkerContext, held: Lease, error: BaseException, paid: Mapping[str, int]
-) -> dict[str, Any]:
+def halve_or_give_up(context: WorkerContext, held: Lease, error: BaseException, cost: Cost) -> dict[str, Any]:
     """Put two smaller batches in place of this one; or, if it holds one document, record why that one failed."""
     try:
         documents = decode_payload(held.payload)
     except PayloadError:
         documents = []
     if len(documents) < 2:
-        return give_up(context, held, error, paid)
+        return give_up(context, held, error, cost)
     reason = f"{type(error).__name__}: {error}"
     failpoint("poison.failed")
     middle = len(documents) // 2
     with begin(context.engine) as connection:
-        if batches.settle(connection, held, BatchState.HALVED, reason, paid=paid):
+        if batches.settle(connection, held, BatchState.HALVED, reason, cost=cost):
             batches.add(connection, held.job_id, [_part(held, documents[:middle]), _part(held, documents[middle:])])
     _log.info("batch halved", job=held.job_id, batch=held.number, documents=len(documents), reason=reason)
     failpoint("poison.halved")
@@ -46,7 +45,7 @@ def halve_or_give_up(
     return {"halved": reason, "documents": len(documents)}
 
 
-def give_up(context: WorkerContext, held: Lease, error: BaseException, paid: Mapping[str, int]) -> dict[str, Any]:
+def give_up(context: WorkerContext, held: Lease, error: BaseException, cost: Cost) -> dict[str, Any]:
     """Record every document of the batch as failed."""
     try:
         documents = decode_payload(held.payload)
@@ -55,7 +54,7 @@ def give_up(context: WorkerContext, held: Lease, error: BaseException, paid: Map
     names = [document.id for document in documents] or [f"(batch {held.number}: its payload cannot be read)"]
     found = [Failure.of(name, error, stage="transform") for name in names]
     with begin(context.engine) as connection:
-        if batches.settle(connection, held, BatchState.FAILED, f"{type(error).__name__}: {error}", paid=paid):
+        if batches.settle(connection, held, BatchState.FAILED, f"{type(error).__name__}: {error}", cost=cost):
             record(
                 connection,
                 held.job_id,

@@ -18,6 +18,7 @@ from orchestrator.contracts.report import JobState
 from orchestrator.ledger import control, jobs, stalled
 from orchestrator.ledger.batches import hold_back
 from orchestrator.ledger.engine import begin
+from orchestrator.ledger.payments import Cost
 from workers.context import WorkerContext
 from workers.finish import finish
 from workers.poison import halve_or_give_up
@@ -108,7 +109,7 @@ def _exhausted(context: WorkerContext) -> int:
         failpoint("reconcile.exhausted")
     for held in leases:
         error = WorkerLost(f"its worker process died {settings.max_attempts} times while running it")
-        halve_or_give_up(context, held, error, {})
+        halve_or_give_up(context, held, error, Cost())
     return len(leases)
 
 

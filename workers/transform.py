@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 
-from orchestrator.contracts.errors import ConfigurationError, TransientError
+from orchestrator.contracts.errors import ConfigurationError, TokenBudgetExceeded, TransientError
 from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.messages import TransformMessage
 from orchestrator.contracts.payload import decode_payload
 from orchestrator.contracts.report import BatchState
-from orchestrator.ledger import batches, control
+from orchestrator.ledger import batches, control, payments
 from orchestrator.ledger.batches import Lease
 from orchestrator.ledger.engine import begin
 from workers.blob import encode_result
-from workers.chain import BatchResult, Usage
+from workers.chain import BatchBill, BatchResult
 from workers.context import WorkerContext
 from workers.finish import finish
 from workers.gather import gather
 from workers.patience import LEDGER_AWAY, patiently
 from workers.poison import give_up, halve_or_give_up
+from workers.tokens.spending import Spending, collecting
 
 __all__ = ["transform"]
 
@@ -38,34 +41,38 @@ def transform(context: WorkerContext, message: TransformMessage) -> dict[str, An
     Raises:
         SQLAlchemyError, ServiceUnreachable: the ledger does not answer. The lease runs out, and another takes it.
     """
-    held = patiently(lambda: _lease(context, message))
+    held, spending = patiently(lambda: _lease(context, message))
     if held is None:
         return {"skipped": "done, cancelled, or run by another worker"}
     failpoint("transform.leased")
-    usage = Usage()
+    bill = BatchBill(spending)
     try:
-        with context.heartbeat.beating():
-            with usage.collected():  # an embedder may have to ask how long its vectors are
+        with context.heartbeat.beating(partial(_beat, held, bill)):
+            with collecting(spending):  # an embedder may have to ask how long its vectors are
                 chain = context.chain(held.job_id)
-            result = chain.run(decode_payload(held.payload), usage)
+            result = chain.run(decode_payload(held.payload), bill)
             failpoint("transform.chained")
             blob = encode_result(result)
             context.aggregator.store(held.job_id, held.number, held.attempt, blob)
             failpoint("transform.stored")
     except ConfigurationError as error:
-        return _abort(context, held, usage, error)
+        return _abort(context, held, bill, error)
+    except TokenBudgetExceeded as error:
+        return _stop(context, held, bill, error)
     except (TransientError, RedisError, *LEDGER_AWAY) as error:
-        return _retry(context, held, usage, error)
+        return _retry(context, held, bill, error)
     except Exception as error:  # noqa: BLE001 - the task boundary: the batch is to blame, and is taken apart
         _log.warning("batch failed", job=held.job_id, batch=held.number, attempt=held.attempt, error=repr(error))
-        return halve_or_give_up(context, held, error, usage.as_counts())
-    return _hand_over(context, held, result, len(blob), usage)
+        return halve_or_give_up(context, held, error, bill.cost)
+    return _hand_over(context, held, result, len(blob), bill)
 
 
-def _lease(context: WorkerContext, message: TransformMessage) -> Lease | None:
+def _lease(context: WorkerContext, message: TransformMessage) -> tuple[Lease | None, Spending]:
+    """The right to run the batch, and what it may spend: what others of the job have spent already is counted."""
     settings = context.settings
+    budget = context.job(message.job).spec.token_budget
     with begin(context.engine) as connection:
-        return batches.lease(
+        held = batches.lease(
             connection,
             message.job,
             message.batch,
@@ -73,42 +80,52 @@ def _lease(context: WorkerContext, message: TransformMessage) -> Lease | None:
             stale_after=settings.stale_after,
             max_attempts=settings.max_attempts,
         )
+        before = payments.spent(connection, message.job) if held and budget is not None else 0
+    return held, Spending(budget, before)
+
+
+def _beat(held: Lease, bill: BatchBill, connection: Connection) -> None:
+    """Say what has been paid so far, which would be forgotten if the process died; and hear what others have paid."""
+    batches.charge(connection, held, bill.cost)
+    if bill.spending.budget is not None:
+        bill.spending.before = payments.spent(connection, held.job_id, besides=(held.number, held.attempt))
 
 
 def _hand_over(
-    context: WorkerContext, held: Lease, result: BatchResult, blob_bytes: int, usage: Usage
+    context: WorkerContext, held: Lease, result: BatchResult, blob_bytes: int, bill: BatchBill
 ) -> dict[str, Any]:
     """Fence the result by its lease, count it, and ask for a commit when enough has gathered."""
-    if not patiently(lambda: _mark_transformed(context, held, usage)):
+    if not patiently(lambda: _mark_transformed(context, held, bill)):
         finish(context, held.job_id)
         return {"skipped": "the lease was lost: another worker's result counts"}
     failpoint("transform.marked")
-    gather(context, held, nodes=result.node_count, tokens=usage.tokens_embedding, blob_bytes=blob_bytes)
+    tokens = bill.spending.total.total
+    gather(context, held, nodes=result.node_count, tokens=tokens, blob_bytes=blob_bytes)
     return {
         "documents": len(result.documents),
         "nodes": result.node_count,
-        "tokens": usage.tokens_embedding,
-        "cached": usage.cache_hits,
+        "tokens": tokens,
+        "cached": bill.cache_hits,
         "failed": sum(1 for document in result.documents if document.failure),
     }
 
 
-def _mark_transformed(context: WorkerContext, held: Lease, usage: Usage) -> bool:
+def _mark_transformed(context: WorkerContext, held: Lease, bill: BatchBill) -> bool:
     with begin(context.engine) as connection:
-        counts = batches.mark_transformed(connection, held, usage.as_counts())
+        counts = batches.mark_transformed(connection, held, bill.cost)
         if not counts:
             control.cancel_batches(connection, held.job_id)
     return counts
 
 
-def _retry(context: WorkerContext, held: Lease, usage: Usage, error: Exception) -> dict[str, Any]:
+def _retry(context: WorkerContext, held: Lease, bill: BatchBill, error: Exception) -> dict[str, Any]:
     """Try again later, with backoff and jitter; give up after as many tries as the settings allow."""
     reason = f"{type(error).__name__}: {error}"
     if held.retries + 1 >= context.settings.max_retries:
-        return give_up(context, held, error, usage.as_counts())
+        return give_up(context, held, error, bill.cost)
     delay = _retry_delay(held.retries, getattr(error, "retry_after", None))
     with begin(context.engine) as connection:
-        batches.settle(connection, held, BatchState.RETRYING, reason, retry_in=delay, paid=usage.as_counts())
+        batches.settle(connection, held, BatchState.RETRYING, reason, retry_in=delay, cost=bill.cost)
     _log.info("batch will be retried", job=held.job_id, batch=held.number, seconds=round(delay, 1), reason=reason)
     return {"retrying": reason, "seconds": round(delay, 1)}
 
@@ -120,10 +137,20 @@ def _retry_delay(retries: int, asked: float | None) -> float:
     return float(max(backoff, wanted))
 
 
-def _abort(context: WorkerContext, held: Lease, usage: Usage, error: ConfigurationError) -> dict[str, Any]:
+def _abort(context: WorkerContext, held: Lease, bill: BatchBill, error: ConfigurationError) -> dict[str, Any]:
     """The spec itself cannot be run: every batch would fail like this one, so the job ends here."""
     with begin(context.engine) as connection:
-        batches.charge(connection, held, usage.as_counts())
+        batches.charge(connection, held, bill.cost)
         control.abort(connection, held.job_id, error)
     finish(context, held.job_id)
     return {"aborted": str(error)}
+
+
+def _stop(context: WorkerContext, held: Lease, bill: BatchBill, error: TokenBudgetExceeded) -> dict[str, Any]:
+    """The job may pay for nothing more: this batch ends, and all that are not begun; what others run is committed."""
+    with begin(context.engine) as connection:
+        batches.charge(connection, held, bill.cost)
+        control.stop(connection, held, error)
+    gather(context, held)
+    finish(context, held.job_id)
+    return {"stopped": str(error)}

@@ -47,6 +47,9 @@ def ingest(
         Path | None, typer.Option(metavar="FILE", help="A pipeline in TOML.", show_default=False)
     ] = None,
     priority: Annotated[str, typer.Option(help="high, normal or low: whose batches workers take first.")] = "normal",
+    token_budget: Annotated[
+        int | None, typer.Option(help="Tokens that the job may spend.  [default: no limit]", show_default=False)
+    ] = None,
     allow_mass_delete: Annotated[
         bool, typer.Option("--allow-mass-delete", help="Let most of a collection vanish with its files.")
     ] = False,
@@ -65,6 +68,8 @@ def ingest(
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
     _load_modules(settings)
     arguments = _pipeline_arguments(pipeline, collection, strategy, given)
+    if token_budget is not None:
+        arguments["token_budget"] = token_budget
     source = FileReader(*paths)
     IngestionPipeline(**arguments, settings=settings)  # what is wrong with it is said before anything is started
     with Runtime(settings, workers=workers if wait else workers or 0) as runtime:

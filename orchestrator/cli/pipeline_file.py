@@ -23,7 +23,7 @@ from orchestrator.contracts.spec import TransformationSpec
 
 __all__ = ["read_pipeline_file"]
 
-_ALLOWED = ("name", "collection", "vector_store", "docstore_strategy", "transformations")
+_ALLOWED = ("name", "collection", "vector_store", "docstore_strategy", "token_budget", "transformations")
 
 
 def read_pipeline_file(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.contracts.report import JobState, Report
+from orchestrator.contracts.report import BillLine, JobState, Report
 
 __all__ = ["STATE_STYLES", "print_json", "print_report", "print_table", "report_object"]
 
@@ -64,9 +64,21 @@ def print_report(report: Report) -> None:
     for name, counts in lines:
         shown = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count or what in _ALWAYS_SHOWN)
         console.print(Text(f"  {name:<10} {shown}"), soft_wrap=True)
+        if name == "tokens":
+            _print_bill(console, report.bill)
     console.print(f"  seconds    {report.seconds:.1f}")
     if report.documents.failed:
         console.print(Text(f"  see why: docmill failures {report.job_id}", style="yellow"))
+
+
+def _print_bill(console: Console, lines: Sequence[BillLine]) -> None:
+    """A line for each model and transformation that tokens were paid for."""
+    for line in lines:
+        counts = line.model_dump(exclude={"transformation", "model"})
+        shown = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        console.print(
+            Text(f"             {line.transformation or '-'} by {line.model or '-'}: {shown}"), soft_wrap=True
+        )
 
 
 _ALWAYS_SHOWN = {"seen", "upserted", "embedding", "hits", "total"}

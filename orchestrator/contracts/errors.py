@@ -8,6 +8,7 @@ DocmillError
     │   ├── UnknownName         a registered name that nobody registered
     │   └── CollectionMismatch  vectors of another model or dimension
     ├── DocumentError           one document is bad; the rest of the job goes on
+    ├── TokenBudgetExceeded     the tokens that a job or a handler may spend are spent
     ├── PayloadError            bytes that are not what their header says, or too many
     ├── CollectionNotFound      no collection of that name in the vector store
     ├── EmptySource             nothing to ingest
@@ -27,6 +28,7 @@ __all__ = [
     "PayloadError",
     "ServiceUnreachable",
     "TerminalError",
+    "TokenBudgetExceeded",
     "TransientError",
     "UnknownName",
 ]
@@ -93,6 +95,19 @@ class DocumentError(TerminalError):
         super().__init__(reason)
         self.stage = stage
         self.reason = reason
+
+
+class TokenBudgetExceeded(TerminalError):
+    """More tokens were spent, or are about to be, than the budget allows. Trying again would only spend more."""
+
+    def __init__(self, budget: int, spent: int, planned: int = 0) -> None:
+        going_to = f", and {planned:,} more are asked for" if planned else ""
+        super().__init__(
+            f"the budget of {budget:,} tokens is exceeded: {spent:,} are spent{going_to}; raise token_budget to go on"
+        )
+        self.budget = budget
+        self.spent = spent
+        self.planned = planned
 
 
 class PayloadError(TerminalError):

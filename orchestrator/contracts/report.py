@@ -1,10 +1,11 @@
 """The report: what one job did, as counts that add up."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["TERMINAL_JOB_STATES", "BatchState", "JobState", "Report"]
+__all__ = ["TERMINAL_JOB_STATES", "BatchState", "BillLine", "JobState", "Report", "TokenCounts"]
 
 
 class JobState(StrEnum):
@@ -60,12 +61,32 @@ class NodeCounts(BaseModel):
 
 
 class TokenCounts(BaseModel):
-    """Tokens paid for: what came from the cache is not in here."""
+    """Tokens paid for: what came from the cache is not in here.
+
+    Attributes:
+        cached: how many of `prompt` the provider had in its own cache, and bills at a lower price.
+        estimated: how many of all were counted by us, because the provider did not report them.
+    """
 
     model_config = ConfigDict(frozen=True)
     embedding: int = 0
     prompt: int = 0
     completion: int = 0
+    cached: int = 0
+    estimated: int = 0
+
+    @classmethod
+    def of(cls, lines: Iterable["TokenCounts"]) -> "TokenCounts":
+        """The sum of a bill."""
+        summed = list(lines)
+        return cls(**{name: sum(getattr(line, name) for line in summed) for name in cls.model_fields})
+
+
+class BillLine(TokenCounts):
+    """Tokens paid to one model for one transformation."""
+
+    transformation: str
+    model: str
 
 
 class CacheCounts(BaseModel):
@@ -95,6 +116,7 @@ class Report(BaseModel):
     documents: DocumentCounts = DocumentCounts()
     nodes: NodeCounts = NodeCounts()
     tokens: TokenCounts = TokenCounts()
+    bill: tuple[BillLine, ...] = ()  # the same tokens, by who was paid for what
     cache: CacheCounts = CacheCounts()
     batches: BatchCounts = BatchCounts()
     seconds: float = 0.0

@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from orchestrator.contracts.budget import check_token_budget
 from orchestrator.contracts.hashing import canonical_json, digest
 from orchestrator.contracts.llama_index import PREFIX, parse_label
 
@@ -59,6 +60,13 @@ class PipelineSpec(BaseModel):
     # Where to look before paying; not in the fingerprint, for it changes no node.
     cache_collection: str = Field(default=DEFAULT_CACHE_COLLECTION, pattern=COLLECTION_PATTERN)
     disable_cache: bool = False
+    token_budget: int | None = None  # tokens that a job may spend; None: no limit
+
+    @field_validator("token_budget", mode="before")
+    @classmethod
+    def _can_be_spent(cls, value: object) -> object:
+        check_token_budget(value)
+        return value
 
     @field_validator("transformations")
     @classmethod

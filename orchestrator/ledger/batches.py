@@ -6,7 +6,7 @@ pending ─► waiting ─► running ─► transformed ─► committed
                          └─► halved | failed          any open state ─► cancelled
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists,
 
 from orchestrator.contracts.report import BatchState, JobState
 from orchestrator.ledger.clock import now
+from orchestrator.ledger.payments import Cost, pay
 from orchestrator.ledger.statements import advisory_lock
 from orchestrator.ledger.storable import storable
 from orchestrator.ledger.tables import batches, jobs
@@ -50,6 +51,7 @@ OPEN_STATES = (
 )
 # What a lease takes from the row, in the order of its fields.
 LEASED = tuple(batches.c[name] for name in ("attempt", "strikes", "retries", "first_started_at", "payload"))
+_NOTHING = Cost()
 _IN_WINDOW = (BatchState.WAITING, BatchState.RUNNING, BatchState.RETRYING, BatchState.TRANSFORMED)
 
 
@@ -237,21 +239,27 @@ def _held(held: Lease) -> Any:
     )
 
 
-def mark_transformed(connection: Connection, held: Lease, paid: Mapping[str, int]) -> bool:
-    """The lease's nodes lie in Redis; add what was paid. False if the lease was lost: the result must not count."""
+def mark_transformed(connection: Connection, held: Lease, cost: Cost) -> bool:
+    """The lease's nodes lie in Redis. False if the lease was lost: the result must not count, but what it cost does."""
+    charge(connection, held, cost)
     result: Any = connection.execute(
-        update(batches).where(_held(held)).values(state=BatchState.TRANSFORMED, transformed_at=now(), **_added(paid))
+        update(batches)
+        .where(_held(held))
+        .values(state=BatchState.TRANSFORMED, transformed_at=now(), **_looked_up(cost))
     )
     return bool(result.rowcount)
 
 
-def charge(connection: Connection, held: Lease, paid: Mapping[str, int]) -> None:
-    """Add what a lease has paid and will never have a result for."""
-    connection.execute(update(batches).where(_held(held)).values(**_added(paid)))
+def charge(connection: Connection, held: Lease, cost: Cost) -> None:
+    """Write down what a lease has paid so far, whether or not it is still held."""
+    pay(connection, held.job_id, held.number, held.attempt, cost.payments)
 
 
-def _added(paid: Mapping[str, int]) -> dict[str, Any]:
-    return {name: batches.c[name] + amount for name, amount in paid.items()}
+def _looked_up(cost: Cost) -> dict[str, Any]:
+    return {
+        "cache_hits": batches.c.cache_hits + cost.cache_hits,
+        "cache_misses": batches.c.cache_misses + cost.cache_misses,
+    }
 
 
 def settle(
@@ -261,12 +269,16 @@ def settle(
     reason: str,
     *,
     retry_in: float = 0.0,
-    paid: Mapping[str, int] | None = None,
+    cost: Cost = _NOTHING,
 ) -> bool:
-    """End a lease without a result: retried after `retry_in` seconds, halved or failed. False if it was lost."""
+    """End a lease without a result: retried after `retry_in` seconds, halved or failed. False if it was lost.
+
+    What it cost counts in any case.
+    """
     if state is BatchState.HALVED:
         # The halves are counted on the job, and whoever cancels locks the job before its batches: so does this.
         connection.execute(select(jobs.c.id).where(jobs.c.id == held.job_id).with_for_update())
+    charge(connection, held, cost)
     values: dict[str, Any] = {"state": state, "reason": storable(reason), "owner": None}
     if state is BatchState.RETRYING:
         values |= {"retry_at": now(retry_in), "retries": batches.c.retries + 1}
@@ -274,7 +286,7 @@ def settle(
         values |= {"payload": None, "finished_at": now()}
     if state is BatchState.FAILED:
         values["documents_failed"] = batches.c.documents
-    result: Any = connection.execute(update(batches).where(_held(held)).values(**values, **_added(paid or {})))
+    result: Any = connection.execute(update(batches).where(_held(held)).values(**values, **_looked_up(cost)))
     return bool(result.rowcount)
 
 

@@ -1,22 +1,37 @@
-"""Control: jobs cancelled, aborted, paused and resumed. Asking for the same thing again changes nothing."""
+"""Control: jobs cancelled, aborted, stopped, paused and resumed. Asking for the same thing again changes nothing."""
 
 from typing import Any
 
-from sqlalchemy import Connection, exists, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, or_, update
 
 from orchestrator.contracts.report import BatchState, JobState
-from orchestrator.ledger.batches import OPEN_STATES, hold_back
+from orchestrator.ledger.batches import OPEN_STATES, Lease, hold_back
 from orchestrator.ledger.clock import now
-from orchestrator.ledger.failures import Failure, record
+from orchestrator.ledger.failures import Failure, has_failure, record
 from orchestrator.ledger.jobs import get
 from orchestrator.ledger.storable import storable
 from orchestrator.ledger.tables import batches, jobs
 
-__all__ = ["abort", "cancel", "cancel_batches", "pause", "resume"]
+__all__ = ["abort", "cancel", "cancel_batches", "pause", "resume", "stop"]
+
+_NOT_BEGUN = (BatchState.PENDING, BatchState.WAITING, BatchState.RETRYING)
 
 
 def abort(connection: Connection, job_id: str, error: Exception) -> None:
     """The job cannot be done by anybody: its open batches fail, with one reason for all of them."""
+    _break(connection, job_id, error, batches.c.state.in_(OPEN_STATES))
+
+
+def stop(connection: Connection, held: Lease, error: Exception) -> None:
+    """The job goes no further: the batch held fails, and all that are not begun; what others run may be committed."""
+    ours = and_(
+        batches.c.number == held.number, batches.c.attempt == held.attempt, batches.c.state == BatchState.RUNNING
+    )
+    _break(connection, held.job_id, error, or_(batches.c.state.in_(_NOT_BEGUN), ours))
+
+
+def _break(connection: Connection, job_id: str, error: Exception, ends: ColumnElement[bool]) -> None:
+    """The job has an error, and its batches of this condition fail with it."""
     reason = storable(f"{type(error).__name__}: {error}")
     connection.execute(
         update(jobs)
@@ -25,7 +40,7 @@ def abort(connection: Connection, job_id: str, error: Exception) -> None:
     )
     ended: Any = connection.execute(
         update(batches)
-        .where(batches.c.job_id == job_id, batches.c.state.in_(OPEN_STATES))
+        .where(batches.c.job_id == job_id, ends)
         .values(
             state=BatchState.FAILED,
             reason=reason,
@@ -34,7 +49,7 @@ def abort(connection: Connection, job_id: str, error: Exception) -> None:
             documents_failed=batches.c.documents,
         )
     )
-    if ended.rowcount:
+    if ended.rowcount and not has_failure(connection, job_id, "*", error):
         record(connection, job_id, [Failure.of("*", error, stage="transform")])
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from orchestrator.contracts.documents import MAX_ID_BYTES
 from orchestrator.contracts.errors import DocumentError
@@ -15,7 +15,7 @@ from orchestrator.ledger.clock import now
 from orchestrator.ledger.storable import storable
 from orchestrator.ledger.tables import failures, jobs
 
-__all__ = ["Failure", "FailureRow", "failures_of", "record", "resolve"]
+__all__ = ["Failure", "FailureRow", "failures_of", "has_failure", "record", "resolve"]
 
 _SHOWN_ID_CHARACTERS = 200
 # Of the columns: stage and names may be those of anybody's transformation.
@@ -117,6 +117,14 @@ def record(
             for failure in found
         ],
     )
+
+
+def has_failure(connection: Connection, job_id: str, document_id: str, error: BaseException) -> bool:
+    """Whether such an error is recorded for the document."""
+    alike = exists().where(
+        failures.c.job_id == job_id, failures.c.document_id == document_id, failures.c.error == type(error).__name__
+    )
+    return bool(connection.execute(select(alike)).scalar())
 
 
 def failures_of(

@@ -17,6 +17,7 @@ from orchestrator.contracts.report import (
     Report,
     TokenCounts,
 )
+from orchestrator.ledger import payments
 from orchestrator.ledger.batches import OPEN_STATES
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.tables import batches, jobs
@@ -54,16 +55,13 @@ _SUMS = (
     "documents_duplicate",
     "nodes_upserted",
     "nodes_removed",
-    "tokens_embedding",
-    "tokens_prompt",
-    "tokens_completion",
     "cache_hits",
     "cache_misses",
 )
 
 
 def report(connection: Connection, job_id: str) -> Report:
-    """The report of a job, finished or not: its own counts and the sums over its batches.
+    """The report of a job, finished or not: its own counts and the sums over its batches and payments.
 
     Raises:
         JobNotFound: there is none.
@@ -77,6 +75,7 @@ def report(connection: Connection, job_id: str) -> Report:
             func.coalesce(func.sum(case((batches.c.attempt > 1, 1), else_=0)), 0).label("retried"),
         ).where(batches.c.job_id == job_id)
     ).one()
+    bill = payments.bill(connection, job_id)
     return Report(
         job_id=job_id,
         state=JobState(job.state),
@@ -91,9 +90,8 @@ def report(connection: Connection, job_id: str) -> Report:
             failed=job.failed + sums.documents_failed,
         ),
         nodes=NodeCounts(upserted=sums.nodes_upserted, removed=sums.nodes_removed + job.nodes_deleted),
-        tokens=TokenCounts(
-            embedding=sums.tokens_embedding, prompt=sums.tokens_prompt, completion=sums.tokens_completion
-        ),
+        tokens=TokenCounts.of(bill),
+        bill=tuple(bill),
         cache=CacheCounts(hits=sums.cache_hits, misses=sums.cache_misses),
         batches=BatchCounts(total=job.batches_total, retried=sums.retried),
         seconds=round(((job.finished_at or job.at) - job.created_at).total_seconds(), 3),
@@ -101,7 +99,7 @@ def report(connection: Connection, job_id: str) -> Report:
 
 
 def progress(connection: Connection, job_id: str) -> Progress:
-    """How far a job is. Three queries over its own rows.
+    """How far a job is. Four queries over its own rows.
 
     Raises:
         JobNotFound: there is none.
@@ -116,7 +114,6 @@ def progress(connection: Connection, job_id: str) -> Progress:
             func.sum(batches.c.documents).label("documents"),
             _sum("documents_failed"),
             _sum("nodes_upserted"),
-            _sum("tokens_embedding"),
             func.max(batches.c.reason).label("reason"),
         )
         .where(batches.c.job_id == job_id)
@@ -137,7 +134,7 @@ def progress(connection: Connection, job_id: str) -> Progress:
         seen=job.seen,
         settled=job.unchanged + job.duplicate + job.failed + sum(row.documents for row in ended),
         nodes=sum(row.nodes_upserted for row in rows),
-        tokens=sum(row.tokens_embedding for row in rows),
+        tokens=payments.spent(connection, job_id),
         failed=failed,
         batches={BatchState(row.state): row.batches for row in rows},
         stalled=stalled,

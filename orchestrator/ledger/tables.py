@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from orchestrator.ledger.clock import UTCDateTime, now
 
-__all__ = ["batches", "collections", "documents", "failures", "jobs", "listings", "metadata"]
+__all__ = ["batches", "collections", "documents", "failures", "jobs", "listings", "metadata", "payments"]
 
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "pk": "pk_%(table_name)s"},
@@ -106,12 +106,25 @@ batches = Table(
     Column("documents_duplicate", Integer, nullable=False, server_default="0"),  # superseded, or an alias
     Column("nodes_upserted", Integer, nullable=False, server_default="0"),
     Column("nodes_removed", Integer, nullable=False, server_default="0"),
-    Column("tokens_embedding", BigInteger, nullable=False, server_default="0"),  # paid, over all attempts
-    Column("tokens_prompt", BigInteger, nullable=False, server_default="0"),
-    Column("tokens_completion", BigInteger, nullable=False, server_default="0"),
     Column("cache_hits", Integer, nullable=False, server_default="0"),
     Column("cache_misses", Integer, nullable=False, server_default="0"),
     Index("ix_batches_open", "job_id", "state", "number", postgresql_where=_OPEN_BATCH, sqlite_where=_OPEN_BATCH),
+)
+
+# What each attempt spent, also one that failed or lost its lease. An attempt is counted once, however often it says so.
+payments = Table(
+    "payments",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("batch", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),  # of the lease
+    Column("model", Text, primary_key=True),  # by its registered name
+    Column("transformation", Text, primary_key=True),  # that asked for it
+    Column("estimated", Boolean, primary_key=True),  # counted by us, not reported by the provider
+    Column("embedding", BigInteger, nullable=False),  # tokens
+    Column("prompt", BigInteger, nullable=False),
+    Column("completion", BigInteger, nullable=False),
+    Column("cached", BigInteger, nullable=False),  # of the prompt: those that the provider had in its own cache
 )
 
 failures = Table(

@@ -9,9 +9,12 @@ from orchestrator.contracts.report import BatchState, JobState
 from orchestrator.ledger import batches, control, jobs
 from orchestrator.ledger.batches import BatchOutcome, Lease, NewBatch
 from orchestrator.ledger.engine import begin
+from orchestrator.ledger.payments import Cost, Payment
 from tests.ledgers import MAX_ATTEMPTS, STALE_AFTER, Ledger, at_once
 
-_PAID = {"tokens_embedding": 7, "tokens_prompt": 3, "tokens_completion": 2, "cache_hits": 5, "cache_misses": 1}
+_COST = Cost(
+    [Payment("small", "title_extractor", False, embedding=7, prompt=3, completion=2)], cache_hits=5, cache_misses=1
+)
 _ENDED = [BatchState.COMMITTED, BatchState.HALVED, BatchState.FAILED, BatchState.CANCELLED]
 
 
@@ -173,15 +176,15 @@ def test_heartbeat_is_for_the_running_leases_of_its_owner(ledger: Ledger) -> Non
 
 
 def test_result_of_the_latest_attempt_counts_with_what_it_cost(ledger: Ledger) -> None:
-    """The holder of the lease hands its result over, once, and what was paid is added up."""
+    """The holder of the lease hands its result over, once, and what it looked up is added up."""
     job = ledger.job()
     ledger.batches(job.id, 1)
     held = ledger.leased(job.id)
-    assert ledger.call(batches.mark_transformed, held, _PAID)
-    assert not ledger.call(batches.mark_transformed, held, _PAID)
+    assert ledger.call(batches.mark_transformed, held, _COST)
+    assert not ledger.call(batches.mark_transformed, held, _COST)
     row = ledger.batch(job.id)
     assert row["state"] == BatchState.TRANSFORMED
-    assert {name: row[name] for name in _PAID} == _PAID
+    assert (row["cache_hits"], row["cache_misses"]) == (5, 1)
 
 
 @pytest.mark.parametrize("state", [BatchState.RETRYING, BatchState.HALVED, BatchState.FAILED])
@@ -193,8 +196,8 @@ def test_attempt_that_lost_its_lease_changes_nothing(ledger: Ledger, state: Batc
     ledger.age_batch(job.id, 0, "heartbeat_at", STALE_AFTER + 1)
     ledger.leased(job.id, owner="fast")
     before = ledger.batch(job.id)
-    assert not ledger.call(batches.mark_transformed, lost, _PAID)
-    assert not ledger.call(batches.settle, lost, state, "reason", paid=_PAID)
+    assert not ledger.call(batches.mark_transformed, lost, _COST)
+    assert not ledger.call(batches.settle, lost, state, "reason", cost=_COST)
     assert ledger.batch(job.id) == before
 
 
@@ -203,7 +206,7 @@ def test_retry_keeps_the_payload_and_says_when_and_why(ledger: Ledger) -> None:
     job = ledger.job()
     ledger.batches(job.id, 1)
     held = ledger.leased(job.id)
-    assert ledger.call(batches.settle, held, BatchState.RETRYING, "no answer", retry_in=60.0, paid=_PAID)
+    assert ledger.call(batches.settle, held, BatchState.RETRYING, "no answer", retry_in=60.0, cost=_COST)
     row = ledger.batch(job.id)
     assert (row["state"], row["reason"], row["owner"], row["retries"], row["strikes"]) == (
         BatchState.RETRYING,
@@ -215,8 +218,8 @@ def test_retry_keeps_the_payload_and_says_when_and_why(ledger: Ledger) -> None:
     assert 55 < (row["retry_at"] - row["started_at"]).total_seconds() < 65
     again = ledger.leased(job.id)
     assert (again.attempt, again.retries, again.payload) == (2, 1, b"payload")
-    assert ledger.call(batches.mark_transformed, again, _PAID)
-    assert ledger.batch(job.id)["tokens_embedding"] == 2 * _PAID["tokens_embedding"]
+    assert ledger.call(batches.mark_transformed, again, _COST)
+    assert ledger.batch(job.id)["cache_hits"] == 10
     assert ledger.batch(job.id)["reason"] is None
 
 
@@ -225,11 +228,11 @@ def test_batch_that_ends_without_a_result_drops_its_payload(ledger: Ledger, stat
     """A batch that is halved hands its documents on; one that failed counts all of its documents as failed."""
     job = ledger.job()
     ledger.batches(job.id, 1, documents=2)
-    assert ledger.call(batches.settle, ledger.leased(job.id), state, "why", paid=_PAID)
+    assert ledger.call(batches.settle, ledger.leased(job.id), state, "why", cost=_COST)
     row = ledger.batch(job.id)
     assert (row["state"], row["payload"], row["documents_failed"]) == (state, None, failed)
     assert row["finished_at"] is not None
-    assert {name: row[name] for name in _PAID} == _PAID
+    assert (row["cache_hits"], row["cache_misses"]) == (5, 1)
 
 
 @pytest.mark.parametrize("reason", ["a\x00b", "a\ud800b", "x" * 1_000_000], ids=["NUL", "surrogate", "a million"])

@@ -13,6 +13,7 @@ from orchestrator.ledger.batches import BatchOutcome
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.failures import Failure, failures_of
 from orchestrator.ledger.jobs import Finish
+from orchestrator.ledger.payments import Cost, Payment
 from tests.ledgers import Ledger, at_once, pipeline_spec, row
 
 _UNKNOWN = "0" * 12
@@ -254,7 +255,7 @@ def test_result_that_comes_after_cancelling_does_not_count(ledger: Ledger) -> No
     ledger.batches(job.id, 1)
     held = ledger.leased(job.id)
     ledger.call(control.cancel, job.id)
-    assert not ledger.call(batches.mark_transformed, held, {})
+    assert not ledger.call(batches.mark_transformed, held, Cost())
     assert ledger.call(jobs.finish, job.id) is Finish.DONE
 
 
@@ -284,10 +285,11 @@ def test_report_is_the_job_and_the_sum_of_its_batches(ledger: Ledger) -> None:
     ledger.call(jobs.refuse, job.id, [_failure("a"), _failure("b")])
     ledger.call(jobs.add_deleted, job.id, documents=2, nodes=9)
     ledger.call(jobs.add_deleted, job.id, documents=1, nodes=1)
-    paid = {"tokens_embedding": 2**33, "tokens_prompt": 20, "tokens_completion": 30, "cache_hits": 4, "cache_misses": 6}
-    ledger.call(batches.settle, ledger.leased(job.id, 0), BatchState.RETRYING, "why", paid=paid)
-    ledger.transformed(job.id, 0, 1, paid=paid)
-    ledger.call(batches.settle, ledger.leased(job.id, 2), BatchState.FAILED, "why", paid=paid)
+    payment = Payment("small", "title_extractor", True, embedding=2**33, prompt=20, completion=30, cached=10)
+    cost = Cost([payment], cache_hits=4, cache_misses=6)
+    ledger.call(batches.settle, ledger.leased(job.id, 0), BatchState.RETRYING, "why", cost=cost)
+    ledger.transformed(job.id, 0, 1, cost=cost)
+    ledger.call(batches.settle, ledger.leased(job.id, 2), BatchState.FAILED, "why", cost=cost)
     ledger.call(batches.commit, job.id, [BatchOutcome(0, 1, 2, 0, 3, 40, 5), BatchOutcome(1, 2, 0, 1, 0, 10, 1)])
     report = ledger.call(reports.report, job.id)
     assert report.documents.model_dump() == {
@@ -300,7 +302,11 @@ def test_report_is_the_job_and_the_sum_of_its_batches(ledger: Ledger) -> None:
         "failed": 5,
     }
     assert report.nodes.model_dump() == {"upserted": 50, "removed": 16}
-    assert report.tokens.model_dump() == {"embedding": 4 * 2**33, "prompt": 80, "completion": 120}
+    tokens = {"embedding": 4 * 2**33, "prompt": 80, "completion": 120, "cached": 40, "estimated": 4 * 2**33 + 200}
+    assert report.tokens.model_dump() == tokens
+    assert [line.model_dump() for line in report.bill] == [
+        {**tokens, "transformation": "title_extractor", "model": "small"}
+    ]
     assert report.cache.model_dump() == {"hits": 16, "misses": 24}
     assert report.batches.model_dump() == {"total": 3, "retried": 1}
 
@@ -322,7 +328,7 @@ def test_progress_counts_batches_by_state_and_settled_documents(ledger: Ledger) 
     ledger.batches(job.id, 7, documents=3)
     ledger.call(jobs.add_seen, job.id, seen=30, unchanged=2, duplicate=1)
     ledger.call(jobs.refuse, job.id, [_failure()])
-    ledger.transformed(job.id, 0, paid={"tokens_embedding": 11})
+    ledger.transformed(job.id, 0, cost=Cost([Payment("hashed", "embed", True, embedding=11)]))
     ledger.call(batches.commit, job.id, [BatchOutcome(0, 2, documents_failed=1, nodes_upserted=8)])
     ledger.call(batches.settle, ledger.leased(job.id, 1), BatchState.FAILED, "poison")
     ledger.call(batches.settle, ledger.leased(job.id, 2), BatchState.HALVED, "poison")
@@ -331,7 +337,7 @@ def test_progress_counts_batches_by_state_and_settled_documents(ledger: Ledger) 
     ledger.change_batch(job.id, 5, reason="no answer")
     with ledger.statements() as sent:
         progress = ledger.call(reports.progress, job.id)
-    assert len(sent) == 3
+    assert len(sent) == 4
     assert (progress.seen, progress.settled, progress.nodes, progress.tokens, progress.failed) == (30, 10, 8, 11, 5)
     assert progress.batches == {
         BatchState.COMMITTED: 1,

@@ -17,10 +17,11 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, RowMapping, update
 
 from orchestrator.contracts.report import TERMINAL_JOB_STATES, BatchState, JobState
-from orchestrator.ledger import batches, control, jobs, stalled, tables
+from orchestrator.ledger import batches, control, jobs, payments, stalled, tables
 from orchestrator.ledger.batches import OPEN_STATES, BatchOutcome, Lease, NewBatch
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.jobs import Finish
+from orchestrator.ledger.payments import Cost, Payment
 from tests.ledgers import MAX_ATTEMPTS, STALE_AFTER, Ledger
 
 _LONG_AGO = 1000.0  # seconds: whatever is that old has stalled
@@ -30,6 +31,7 @@ _SOME, _MANY = 6, 12  # leases given before a job may end or be cancelled: what 
 _TO_BE_RUN = (BatchState.PENDING, BatchState.WAITING, BatchState.RETRYING)
 _DEADLY = 3  # of batches that are driven on, each third kills its worker
 _WAYS = ("transform", "transform", "transform", "retry", "fail", "die", "go on")  # of a lease, to end or not
+_COST = Cost([Payment("hashed", "embed", True, embedding=1)], cache_hits=1)
 _Key = tuple[str, int]
 _Rows = dict[_Key, RowMapping]
 _ANY = st.integers(min_value=0, max_value=10_000)
@@ -47,6 +49,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.documents: Counter[str] = Counter()  # accepted, by job
         self.leases: list[Lease] = []  # all that were ever given
         self.counted: Counter[tuple[str, int, int]] = Counter()  # results that counted, by (job, batch, attempt)
+        self.paid: set[tuple[str, int, int]] = set()  # attempts that said what they had spent
         self.before: _Rows = {}
         self.ended: dict[str, JobState] = {}
 
@@ -166,7 +169,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _transform(self, held: Lease) -> None:
         is_current = self._is_current(held)
-        counts = self.ledger.call(batches.mark_transformed, held, {"tokens_embedding": 1})
+        counts = self.ledger.call(batches.mark_transformed, held, _COST)
+        self.paid.add((held.job_id, held.number, held.attempt))
         assert counts == is_current
         self.counted[held.job_id, held.number, held.attempt] += counts
 
@@ -187,6 +191,12 @@ class LedgerMachine(RuleBasedStateMachine):
             return halved
 
         assert self.ledger.call(settle) == is_current
+
+    @precondition(lambda self: len(self.leases) > _MANY)
+    @rule(choice=_ANY)
+    def stop(self, choice: int) -> None:
+        """Find the budget of a job spent, with any lease that was ever given."""
+        self.ledger.call(control.stop, self.leases[choice % len(self.leases)], ValueError("spent"))
 
     @rule(choice=_ANY)
     def reclaim(self, choice: int) -> None:
@@ -262,15 +272,16 @@ class LedgerMachine(RuleBasedStateMachine):
         self._one_lease_counts(rows)
         self._documents_are_counted_once(rows)
         self._ended_jobs_have_ended(rows)
+        self._attempts_are_paid_once()
         self.before = rows
 
     def _batches_go_forward(self, rows: _Rows) -> None:
-        """No batch leaves a terminal state or vanishes; neither attempt nor strikes nor what was paid ever decrease."""
+        """No batch leaves a terminal state or vanishes; neither attempt nor strikes nor look-ups ever decrease."""
         for key, was in self.before.items():
             found = rows[key]
             if was["state"] not in OPEN_STATES:
                 assert found == was
-            for count in ("attempt", "strikes", "retries", "tokens_embedding"):
+            for count in ("attempt", "strikes", "retries", "cache_hits"):
                 assert found[count] >= was[count], count
 
     def _payloads_last_as_long_as_needed(self, rows: _Rows) -> None:
@@ -294,6 +305,12 @@ class LedgerMachine(RuleBasedStateMachine):
             ended = row["state"] in (BatchState.COMMITTED, BatchState.FAILED)
             assert row["documents_new"] + row["documents_failed"] == (row["documents"] if ended else 0)
         assert accepted == self.documents
+
+    def _attempts_are_paid_once(self) -> None:
+        """The bill has each attempt that has paid, whatever became of it, and however often it says so, once."""
+        for job_id in self.job_ids:
+            attempts = sum(1 for paid in self.paid if paid[0] == job_id)
+            assert self.ledger.call(payments.spent, job_id) == attempts
 
     def _ended_jobs_have_ended(self, rows: _Rows) -> None:
         """A finished job has no open batch, and stays what it is."""

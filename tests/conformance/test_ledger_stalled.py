@@ -6,6 +6,7 @@ from orchestrator.contracts.report import BatchState, JobState
 from orchestrator.ledger import batches, jobs, stalled
 from orchestrator.ledger.batches import Lease, Published
 from orchestrator.ledger.clock import now
+from orchestrator.ledger.payments import Cost
 from tests.ledgers import MAX_ATTEMPTS, STALE_AFTER, Ledger, at_once
 
 _OTHERS_THAN_RUNNING = [state for state in BatchState if state is not BatchState.RUNNING]
@@ -52,7 +53,7 @@ def test_batch_of_a_dead_worker_is_published_again_with_a_strike(ledger: Ledger)
     assert (found["state"], found["strikes"], found["owner"]) == (BatchState.WAITING, 1, None)
     assert "stopped answering" in found["reason"]
     assert _abandoned(ledger) == {}
-    assert not ledger.call(batches.mark_transformed, held, {})
+    assert not ledger.call(batches.mark_transformed, held, Cost())
     assert ledger.leased(job.id).attempt == 2
 
 

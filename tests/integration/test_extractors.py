@@ -12,8 +12,9 @@ from orchestrator.contracts.spec import PipelineSpec
 from tests.openai_server import Fault, OpenAIStub, openai_stub
 from workers.caches.ingestion_cache import IngestionCache
 from workers.caches.memory import MemoryCache
-from workers.chain import BatchResult, Chain, Usage
+from workers.chain import BatchBill, BatchResult, Chain
 from workers.tokens.spending import collecting
+from workers.tokens.usage import TokenUsage
 from workers.transformations import (
     Embed,
     KeywordsExtractor,
@@ -142,12 +143,12 @@ def document(text: str, id: str = "one") -> BatchDocument:
     return BatchDocument(id, 0, True, True, content, {}, digest(content), digest(content), None)
 
 
-def run(cache: IngestionCache, text: str, *steps: Transformation) -> tuple[BatchResult, Usage]:
+def run(cache: IngestionCache, text: str, *steps: Transformation) -> tuple[BatchResult, BatchBill]:
     splitter = SentenceSplitter(chunk_size=16, chunk_overlap=0)
     step_specs = tuple(step.spec() for step in (Parse(), splitter, *steps, Embed("openai/embedding-test@16")))
     spec = PipelineSpec(name="test", collection="test", transformations=step_specs)
-    usage = Usage()
-    return Chain(spec, cache).run([document(text)], usage), usage
+    bill = BatchBill()
+    return Chain(spec, cache).run([document(text)], bill), bill
 
 
 PARAGRAPHS = [f"section {number} tells of subject{number} and of nothing else at all here." for number in range(6)]
@@ -157,12 +158,18 @@ def test_a_chain_pays_once_and_its_bill_is_the_servers(server: OpenAIStub) -> No
     """The batch is billed what the server reported, for completions and for embeddings; again it costs nothing."""
     cache, text = IngestionCache(cache=MemoryCache()), "\n\n".join(PARAGRAPHS)
     steps = TitleExtractor(llm=_LLM), KeywordsExtractor(llm=_LLM)
-    result, usage = run(cache, text, *steps)
-    assert (usage.tokens_prompt, usage.tokens_completion) == (server.prompt, server.completion)
-    assert usage.tokens_embedding == server.embedding > 0
+    result, bill = run(cache, text, *steps)
+    paid = bill.spending.total
+    assert (paid.prompt, paid.completion) == (server.prompt, server.completion)
+    assert paid.embedding == server.embedding > 0
+    assert {(source.model, source.transformation, source.estimated) for source in bill.spending.by_source} == {
+        (_LLM, "title_extractor", False),
+        (_LLM, "keywords_extractor", False),
+        ("openai/embedding-test@16", "embed", False),
+    }
     asked = len(server.requests)
     again, nothing = run(cache, text, *steps)
-    assert (nothing.tokens_prompt, nothing.tokens_completion, nothing.tokens_embedding) == (0, 0, 0)
+    assert nothing.spending.total == TokenUsage()
     assert len(server.requests) == asked
     assert [node.metadata for node in again.documents[0].nodes] == [n.metadata for n in result.documents[0].nodes]
 
@@ -181,13 +188,12 @@ def test_an_edited_section_is_the_only_one_asked_about(server: OpenAIStub) -> No
 def test_what_was_paid_before_a_failure_is_not_paid_again(server: OpenAIStub) -> None:
     """A batch that has to wait for the server is billed for what it got, and asks only for the rest when it is back."""
     cache, text = IngestionCache(cache=MemoryCache()), "\n\n".join(PARAGRAPHS)
-    usage = Usage()
     server.faults.extend([Fault(), Fault(), Fault(status=429, headers={"Retry-After": "60"})])
     extractor = KeywordsExtractor(llm=_LLM, concurrency=1)
-    with pytest.raises(TransientError) as caught, usage.collected():
+    with pytest.raises(TransientError) as caught, collecting() as spending:
         run(cache, text, extractor)
     assert caught.value.retry_after == 60.0
-    assert (usage.tokens_prompt, usage.tokens_completion) == (server.prompt, server.completion)
+    assert (spending.total.prompt, spending.total.completion) == (server.prompt, server.completion)
     assert len(server.calls("completions")) == 3
     run(cache, text, extractor)
     assert len(server.calls("completions")) == len(PARAGRAPHS) + 1
@@ -214,6 +220,6 @@ def test_a_splitters_nodes_are_cached_as_the_splitter_made_them(server: OpenAISt
     """What an extractor adds does not get into the cache under the steps before it."""
     cache, text = IngestionCache(cache=MemoryCache()), "\n\n".join(PARAGRAPHS)
     run(cache, text, KeywordsExtractor(llm=_LLM))
-    plain, usage = run(cache, text)
-    assert usage.cache_misses == 0
+    plain, bill = run(cache, text)
+    assert bill.cache_misses == 0
     assert [node.metadata for node in plain.documents[0].nodes] == [{}] * len(PARAGRAPHS)

@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from orchestrator.contracts.errors import ConfigurationError, TerminalError, UnknownName
-from workers.tokens import TokenBudgetExceeded, TokenCountingHandler, TokenEvent, Usage
+from orchestrator.contracts.errors import ConfigurationError, TerminalError, TokenBudgetExceeded, UnknownName
+from workers.tokens import TokenCountingHandler, TokenEvent, TokenUsage
 
-_REPORTS: dict[str, tuple[dict[str, Any], Usage]] = {
+_REPORTS: dict[str, tuple[dict[str, Any], TokenUsage]] = {
     "openai chat": (
         {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14},
-        Usage(prompt=10, completion=4),
+        TokenUsage(prompt=10, completion=4),
     ),
     "openai chat, cached": (
         {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 8}},
-        Usage(prompt=10, completion=4, cached=8),
+        TokenUsage(prompt=10, completion=4, cached=8),
     ),
     "openai responses": (
         {"input_tokens": 10, "output_tokens": 4, "input_tokens_details": {"cached_tokens": 8}},
-        Usage(prompt=10, completion=4, cached=8),
+        TokenUsage(prompt=10, completion=4, cached=8),
     ),
     "anthropic": (
         {
@@ -33,23 +33,23 @@ _REPORTS: dict[str, tuple[dict[str, Any], Usage]] = {
             "cache_read_input_tokens": 200,
             "cache_creation_input_tokens": 30,
         },
-        Usage(prompt=240, completion=4, cached=200),
+        TokenUsage(prompt=240, completion=4, cached=200),
     ),
     "anthropic, uncached": (
         {"input_tokens": 10, "output_tokens": 4, "cache_read_input_tokens": None, "cache_creation_input_tokens": 0},
-        Usage(prompt=10, completion=4),
+        TokenUsage(prompt=10, completion=4),
     ),
     "anthropic by a gateway": (
         {"prompt_tokens": 240, "completion_tokens": 4, "cache_read_input_tokens": 200},
-        Usage(prompt=240, completion=4, cached=200),
+        TokenUsage(prompt=240, completion=4, cached=200),
     ),
     "gemini": (
         {"prompt_token_count": 10, "candidates_token_count": 4, "cached_content_token_count": 8},
-        Usage(prompt=10, completion=4, cached=8),
+        TokenUsage(prompt=10, completion=4, cached=8),
     ),
     "gemini, thinking": (
         {"prompt_token_count": 10, "candidates_token_count": 4, "thoughts_token_count": 6},
-        Usage(prompt=10, completion=10),
+        TokenUsage(prompt=10, completion=10),
     ),
 }
 
@@ -72,10 +72,10 @@ def handler() -> TokenCountingHandler:
 
 
 @pytest.mark.parametrize(("report", "expected"), _REPORTS.values(), ids=_REPORTS)
-def test_all_spellings_of_providers_are_read(report: dict[str, Any], expected: Usage) -> None:
+def test_all_spellings_of_providers_are_read(report: dict[str, Any], expected: TokenUsage) -> None:
     """Usage is read under every provider's names, as mapping or object; cached tokens are added only for Anthropic."""
-    assert Usage.from_provider(report) == expected
-    assert Usage.from_provider(_object(report)) == expected
+    assert TokenUsage.from_provider(report) == expected
+    assert TokenUsage.from_provider(_object(report)) == expected
 
 
 @pytest.mark.parametrize(
@@ -83,21 +83,21 @@ def test_all_spellings_of_providers_are_read(report: dict[str, Any], expected: U
 )
 def test_a_report_without_numbers_is_none(report: object) -> None:
     """A provider's usage that holds no number of tokens is no usage."""
-    assert Usage.from_provider(report) is None
+    assert TokenUsage.from_provider(report) is None
 
 
 @pytest.mark.parametrize("wrong", [-1, True, 1.5, "7"])
 def test_what_is_no_number_of_tokens_is_missing(wrong: object) -> None:
     """A value that is no whole number from 0 on counts as missing."""
-    assert Usage.from_provider({"prompt_tokens": wrong, "completion_tokens": 4}) == Usage(completion=4)
+    assert TokenUsage.from_provider({"prompt_tokens": wrong, "completion_tokens": 4}) == TokenUsage(completion=4)
 
 
 def test_usages_add_up() -> None:
     """A sum of usages has the sums of their numbers, and is estimated if a part of it is."""
-    total = Usage(1, 2, 3, 4) + Usage(10, 20, 30, 40, estimated=True)
-    assert total == Usage(11, 22, 33, 44, estimated=True)
+    total = TokenUsage(1, 2, 3, 4) + TokenUsage(10, 20, 30, 40, estimated=True)
+    assert total == TokenUsage(11, 22, 33, 44, estimated=True)
     assert total.total == 11 + 22 + 33
-    assert not (Usage(1) + Usage(2)).estimated
+    assert not (TokenUsage(1) + TokenUsage(2)).estimated
 
 
 # the provider first, then an estimate
@@ -105,7 +105,7 @@ def test_usages_add_up() -> None:
 
 @pytest.mark.parametrize(("report", "expected"), _REPORTS.values(), ids=_REPORTS)
 def test_the_providers_numbers_come_first(
-    handler: TokenCountingHandler, report: dict[str, Any], expected: Usage
+    handler: TokenCountingHandler, report: dict[str, Any], expected: TokenUsage
 ) -> None:
     """What the provider reports is counted, whatever the texts look like."""
     event = handler.on_llm(report, prompt="some words of a prompt", completion="and an answer")
@@ -120,21 +120,21 @@ def test_the_providers_numbers_come_first(
 def test_without_a_report_all_is_estimated(handler: TokenCountingHandler) -> None:
     """Where the provider reports nothing, prompt and completion are estimated, and the event says so."""
     event = handler.on_llm(prompt="three words here", completion="two words")
-    assert event.usage == Usage(prompt=3, completion=2, estimated=True)
+    assert event.usage == TokenUsage(prompt=3, completion=2, estimated=True)
     assert event.estimated == {"prompt", "completion"}
 
 
 @pytest.mark.parametrize(
     ("report", "expected", "estimated"),
     [
-        ({"prompt_tokens": 10}, Usage(10, 2, estimated=True), {"completion"}),
-        ({"completion_tokens": 7}, Usage(3, 7, estimated=True), {"prompt"}),
-        ({"prompt_tokens": 0, "completion_tokens": 7}, Usage(3, 7, estimated=True), {"prompt"}),
-        ({"prompt_tokens": 10, "completion_tokens": 0}, Usage(10, 0), set()),
+        ({"prompt_tokens": 10}, TokenUsage(10, 2, estimated=True), {"completion"}),
+        ({"completion_tokens": 7}, TokenUsage(3, 7, estimated=True), {"prompt"}),
+        ({"prompt_tokens": 0, "completion_tokens": 7}, TokenUsage(3, 7, estimated=True), {"prompt"}),
+        ({"prompt_tokens": 10, "completion_tokens": 0}, TokenUsage(10, 0), set()),
     ],
 )
 def test_only_what_is_missing_is_estimated(
-    handler: TokenCountingHandler, report: dict[str, int], expected: Usage, estimated: set[str]
+    handler: TokenCountingHandler, report: dict[str, int], expected: TokenUsage, estimated: set[str]
 ) -> None:
     """Each number that the provider left out is estimated, and no other; a prompt of 0 is one it did not count."""
     event = handler.on_llm(report, prompt="three words here", completion="two words")
@@ -145,9 +145,9 @@ def test_only_what_is_missing_is_estimated(
 def test_a_missing_completion_counts_nothing(handler: TokenCountingHandler) -> None:
     """A completion that is missing counts 0, and not the word None."""
     event = handler.on_llm(prompt="three words here", completion=None)
-    assert event.usage == Usage(prompt=3, estimated=True)
+    assert event.usage == TokenUsage(prompt=3, estimated=True)
     assert handler.completion_llm_token_count == 0
-    assert handler.on_llm().usage == Usage()
+    assert handler.on_llm().usage == TokenUsage()
 
 
 def test_messages_and_tools_are_estimated_as_such(handler: TokenCountingHandler) -> None:
@@ -162,19 +162,19 @@ def test_messages_and_tools_are_estimated_as_such(handler: TokenCountingHandler)
 
 
 def test_a_usage_is_taken_as_it_is(handler: TokenCountingHandler) -> None:
-    """A Usage that is handed in is counted as it is."""
-    usage = Usage(prompt=5, completion=0, estimated=True)
+    """A TokenUsage that is handed in is counted as it is."""
+    usage = TokenUsage(prompt=5, completion=0, estimated=True)
     assert handler.on_llm(usage, prompt="three words here", completion="two words").usage == usage
 
 
 def test_embeddings_are_counted(handler: TokenCountingHandler) -> None:
     """Embedded texts count what the provider reports as its prompt, and are estimated where it reports nothing."""
     texts = ["three words here", "two words"]
-    for usage in ({"prompt_tokens": 12, "total_tokens": 12}, Usage(prompt=12), Usage(embedding=12)):
-        assert handler.on_embedding(texts, usage).usage == Usage(embedding=12)
+    for usage in ({"prompt_tokens": 12, "total_tokens": 12}, TokenUsage(prompt=12), TokenUsage(embedding=12)):
+        assert handler.on_embedding(texts, usage).usage == TokenUsage(embedding=12)
     for missing in (None, {}, {"prompt_tokens": 0, "total_tokens": 0}):
         event = handler.on_embedding(iter(texts), missing)
-        assert event.usage == Usage(embedding=5, estimated=True)
+        assert event.usage == TokenUsage(embedding=5, estimated=True)
         assert event.estimated == {"embedding"}
     assert handler.total_embedding_token_count == 3 * 12 + 3 * 5
     assert handler.total_llm_token_count == 0
@@ -193,21 +193,21 @@ def test_the_default_tokenizer_estimates() -> None:
 
 def test_sums_are_kept_by_model_and_transformation(handler: TokenCountingHandler) -> None:
     """The handler knows the sums of each model and transformation, and the sum of all."""
-    handler.on_llm(Usage(10, 1), model="gpt-4o", transformation="title")
-    handler.on_llm(Usage(20, 2), model="gpt-4o", transformation="title")
-    handler.on_llm(Usage(5, 5), model="gpt-4o", transformation="summary")
-    handler.on_embedding(usage=Usage(prompt=7), model="text-embedding-3-small", transformation="embed")
+    handler.on_llm(TokenUsage(10, 1), model="gpt-4o", transformation="title")
+    handler.on_llm(TokenUsage(20, 2), model="gpt-4o", transformation="title")
+    handler.on_llm(TokenUsage(5, 5), model="gpt-4o", transformation="summary")
+    handler.on_embedding(usage=TokenUsage(prompt=7), model="text-embedding-3-small", transformation="embed")
     assert handler.usage_by_source == {
-        ("gpt-4o", "title"): Usage(30, 3),
-        ("gpt-4o", "summary"): Usage(5, 5),
-        ("text-embedding-3-small", "embed"): Usage(embedding=7),
+        ("gpt-4o", "title"): TokenUsage(30, 3),
+        ("gpt-4o", "summary"): TokenUsage(5, 5),
+        ("text-embedding-3-small", "embed"): TokenUsage(embedding=7),
     }
-    assert handler.usage == Usage(35, 8, 7)
+    assert handler.usage == TokenUsage(35, 8, 7)
 
 
 def test_events_of_elsewhere_can_be_added(handler: TokenCountingHandler) -> None:
     """An event that was made elsewhere is added like one's own."""
-    event = TokenEvent("llm", Usage(3, 4), model="gpt-4o")
+    event = TokenEvent("llm", TokenUsage(3, 4), model="gpt-4o")
     assert handler.on_event(event) is event
     assert handler.total_llm_token_count == 7
 
@@ -245,10 +245,10 @@ def test_texts_are_kept_when_asked_for() -> None:
 def test_counts_can_be_reset() -> None:
     """reset_counts begins at 0 again, with a whole budget and no events."""
     handler = TokenCountingHandler(_words, token_budget=10, keep_events=True)
-    handler.on_llm(Usage(4, 5))
+    handler.on_llm(TokenUsage(4, 5))
     handler.reset_counts()
-    assert (handler.usage, handler.usage_by_source, handler.events) == (Usage(), {}, [])
-    handler.on_llm(Usage(5, 5))
+    assert (handler.usage, handler.usage_by_source, handler.events) == (TokenUsage(), {}, [])
+    handler.on_llm(TokenUsage(5, 5))
     assert handler.total_llm_token_count == 10
 
 
@@ -258,12 +258,12 @@ def test_threads_lose_no_count() -> None:
 
     def call(number: int) -> None:
         for _ in range(500):
-            handler.on_llm(Usage(prompt=1, completion=2), model=str(number % 2))
+            handler.on_llm(TokenUsage(prompt=1, completion=2), model=str(number % 2))
             handler.on_embedding(["one two three"])
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(call, range(8)))
-    assert handler.usage == Usage(4000, 8000, 12_000, estimated=True)
+    assert handler.usage == TokenUsage(4000, 8000, 12_000, estimated=True)
     assert sum((usage.total for usage in handler.usage_by_source.values()), 0) == 24_000
 
 
@@ -273,10 +273,10 @@ def test_threads_lose_no_count() -> None:
 def test_the_budget_covers_everything() -> None:
     """Prompts, completions and embeddings together may spend the budget, and not a token more."""
     handler = TokenCountingHandler(token_budget=100)
-    handler.on_llm(Usage(prompt=40, completion=10))
-    handler.on_embedding(usage=Usage(prompt=50))
+    handler.on_llm(TokenUsage(prompt=40, completion=10))
+    handler.on_embedding(usage=TokenUsage(prompt=50))
     with pytest.raises(TokenBudgetExceeded, match="budget of 100 tokens is exceeded: 101 are spent") as caught:
-        handler.on_embedding(usage=Usage(prompt=1))
+        handler.on_embedding(usage=TokenUsage(prompt=1))
     assert (caught.value.budget, caught.value.spent) == (100, 101)
     assert isinstance(caught.value, TerminalError)
 
@@ -285,7 +285,7 @@ def test_what_exceeds_the_budget_is_counted() -> None:
     """The call that exceeds the budget was paid for, and is in the sums."""
     handler = TokenCountingHandler(token_budget=10, keep_events=True)
     with pytest.raises(TokenBudgetExceeded):
-        handler.on_llm(Usage(prompt=8, completion=7))
+        handler.on_llm(TokenUsage(prompt=8, completion=7))
     assert handler.total_llm_token_count == 15
     assert len(handler.events) == 1
 
@@ -293,12 +293,12 @@ def test_what_exceeds_the_budget_is_counted() -> None:
 def test_the_budget_can_be_asked_before_a_call() -> None:
     """check_budget raises before a call that the budget has no tokens left for."""
     handler = TokenCountingHandler(token_budget=100)
-    handler.on_embedding(usage=Usage(prompt=90))
+    handler.on_embedding(usage=TokenUsage(prompt=90))
     handler.check_budget()
     handler.check_budget(planned=10)
     with pytest.raises(TokenBudgetExceeded, match="90 are spent, and 11 more are asked for; raise token_budget"):
         handler.check_budget(planned=11)
-    handler.on_embedding(usage=Usage(prompt=10))
+    handler.on_embedding(usage=TokenUsage(prompt=10))
     with pytest.raises(TokenBudgetExceeded):
         handler.check_budget()
     TokenCountingHandler().check_budget(planned=10**12)
@@ -328,7 +328,7 @@ def test_a_logger_gets_a_line_a_call(
     """A logger gets one line a call, which says what was estimated; verbose raises its level."""
     handler = TokenCountingHandler(_words, logger=logger, verbose=verbose)
     handler.on_llm({"prompt_tokens": 1000}, completion="two words", model="gpt-4o")
-    handler.on_embedding(usage=Usage(prompt=7))
+    handler.on_embedding(usage=TokenUsage(prompt=7))
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         (level, "tokens of llm gpt-4o: prompt 1,000, completion 2 (estimated); 1,002 so far"),
         (level, "tokens of embedding call: embedding 7; 1,009 so far"),
@@ -337,7 +337,7 @@ def test_a_logger_gets_a_line_a_call(
 
 def test_verbose_alone_writes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a logger, verbose writes the line to standard error, and nothing is written otherwise."""
-    TokenCountingHandler(verbose=True).on_llm(Usage(1, 2))
+    TokenCountingHandler(verbose=True).on_llm(TokenUsage(1, 2))
     assert capsys.readouterr() == ("", "tokens of llm call: prompt 1, completion 2; 3 so far\n")
-    TokenCountingHandler().on_llm(Usage(1, 2))
+    TokenCountingHandler().on_llm(TokenUsage(1, 2))
     assert capsys.readouterr() == ("", "")

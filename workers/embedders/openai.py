@@ -12,9 +12,9 @@ from workers.embedders.vectors import scale_rows
 from workers.process_loop import run_on_process_loop
 from workers.providers.openai import OpenAIServer, process_server
 from workers.providers.paid_jobs import run_paid_jobs
-from workers.tokens.spending import spent
+from workers.tokens.spending import about_to_spend, spent
 from workers.tokens.tokenizer import get_tokenizer
-from workers.tokens.usage import Usage
+from workers.tokens.usage import TokenUsage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,11 +95,13 @@ class OpenAIEmbedder:
             request["dimensions"] = self._asked
 
         async def send(client: AsyncOpenAI) -> Any:
+            about_to_spend(lambda: sum(get_tokenizer().count_many(texts)))
             return await client.embeddings.with_raw_response.create(**request)
 
         def read(answer: dict[str, Any]) -> NDArray[np.float32]:
-            reported = Usage.from_provider(answer.get("usage"))
-            spent(_estimate(texts) if reported is None else reported.as_embedding())
+            reported = TokenUsage.from_provider(answer.get("usage"))
+            # Servers that do not count report 0.
+            spent(self.model, reported.as_embedding() if reported and reported.total else _estimate(texts))
             return _matrix(answer["data"], len(texts))
 
         vectors = await self._server.ask(self.model, send, read)
@@ -142,5 +144,5 @@ def _vector(embedding: str | list[float]) -> NDArray[np.float32]:
     return np.asarray(embedding, np.float32)
 
 
-def _estimate(texts: Sequence[str]) -> Usage:
-    return Usage(embedding=sum(get_tokenizer().count_many(texts)), estimated=True)
+def _estimate(texts: Sequence[str]) -> TokenUsage:
+    return TokenUsage(embedding=sum(get_tokenizer().count_many(texts)), estimated=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from workers.tokens.usage import Usage
+from workers.tokens.usage import TokenUsage
 
 __all__ = ["LLM", "Completion", "Message"]
 
@@ -30,7 +30,7 @@ class Completion:
     """
 
     text: str
-    usage: Usage
+    usage: TokenUsage
     model: str
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from workers.llms.contract import Completion, Message
 from workers.providers.openai import OpenAIServer
-from workers.tokens.spending import spent
+from workers.tokens.spending import about_to_spend, spent
 from workers.tokens.tokenizer import get_tokenizer
-from workers.tokens.usage import Usage
+from workers.tokens.usage import ReportedUsage, TokenUsage
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -38,21 +38,29 @@ class OpenAILLM:
             request["max_completion_tokens" if self._server.is_openai else "max_tokens"] = max_tokens
 
         async def send(client: AsyncOpenAI) -> Any:
+            about_to_spend(lambda: _prompt_tokens(messages))
             return await client.chat.completions.with_raw_response.create(**request)
 
         def read(answer: dict[str, Any]) -> Completion:
+            reported = ReportedUsage.read(answer.get("usage"))
+            known = TokenUsage(reported.prompt or 0, reported.completion or 0, cached=reported.cached)
+            spent(self.model, known)  # whatever the rest of the answer looks like
             text = answer["choices"][0]["message"].get("content") or ""
             if not isinstance(text, str):
                 raise TypeError(f"content is {type(text).__name__}, not text")
-            usage = Usage.from_provider(answer.get("usage")) or _estimate(messages, text)
-            spent(usage)
+            missing = TokenUsage(
+                prompt=0 if reported.prompt else _prompt_tokens(messages),  # servers that do not count report 0
+                completion=get_tokenizer().count(text) if reported.completion is None else 0,
+                estimated=True,
+            )
+            spent(self.model, missing)
+            usage = known + missing if missing.total else known
             return Completion(text, usage, str(answer.get("model") or self._name))
 
         return await self._server.ask(self.model, send, read)
 
 
-def _estimate(messages: Sequence[Message], text: str) -> Usage:
-    """What a call cost about, by our own count."""
-    tokenizer = get_tokenizer()
-    prompt = sum(tokenizer.count_many(message.content for message in messages)) + _TOKENS_A_MESSAGE * len(messages)
-    return Usage(prompt=prompt, completion=tokenizer.count(text), estimated=True)
+def _prompt_tokens(messages: Sequence[Message]) -> int:
+    """About what the messages cost, by our own count."""
+    texts = (message.content for message in messages)
+    return sum(get_tokenizer().count_many(texts)) + _TOKENS_A_MESSAGE * len(messages)

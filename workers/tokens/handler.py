@@ -8,9 +8,10 @@ from logging import Logger
 from threading import Lock
 from typing import Literal, TypeAlias
 
-from workers.tokens.budget import TokenBudgetExceeded, check_token_budget
+from orchestrator.contracts.budget import check_token_budget
+from orchestrator.contracts.errors import TokenBudgetExceeded
 from workers.tokens.counter import TokenCounter, TokenizerLike
-from workers.tokens.usage import ReportedUsage, TokenEvent, Usage
+from workers.tokens.usage import ReportedUsage, TokenEvent, TokenUsage
 
 __all__ = ["Prompt", "TokenCountingHandler"]
 
@@ -53,8 +54,8 @@ class TokenCountingHandler:
         self._verbose = verbose
         self._keep_events = keep_events
         self._lock = Lock()
-        self._usage = Usage()
-        self._by_source: dict[tuple[str, str], Usage] = {}
+        self._usage = TokenUsage()
+        self._by_source: dict[tuple[str, str], TokenUsage] = {}
         self._events: list[TokenEvent] = []
 
     def on_llm(
@@ -71,7 +72,7 @@ class TokenCountingHandler:
 
         Args:
             usage: what the provider reported: the `usage` of its response, mapping or object; None if there is none.
-                A Usage is taken as it is: it does not say any more what was missing.
+                A TokenUsage is taken as it is: it does not say any more what was missing.
             prompt: a text or chat messages: estimated, with `tools`, where `usage` has no tokens for them.
             completion: a text or one message: estimated where `usage` does not say. None counts 0.
             model, transformation: whose call it was.
@@ -80,7 +81,7 @@ class TokenCountingHandler:
             TokenBudgetExceeded: with this call, which is counted, more is spent than the budget allows.
         """
         texts = _texts(prompt, completion) if self._keep_events else ()
-        if isinstance(usage, Usage):
+        if isinstance(usage, TokenUsage):
             return self.on_event(TokenEvent("llm", usage, frozenset(), model, transformation, texts))
         reported = ReportedUsage.read(usage)
         estimated: set[_Part] = set()
@@ -91,7 +92,7 @@ class TokenCountingHandler:
         if reported.completion is None and completion is not None:
             completion_tokens = self._estimate(completion if isinstance(completion, str) else [completion])
             estimated.add("completion")
-        total = Usage(prompt_tokens, completion_tokens, cached=reported.cached, estimated=bool(estimated))
+        total = TokenUsage(prompt_tokens, completion_tokens, cached=reported.cached, estimated=bool(estimated))
         return self.on_event(TokenEvent("llm", total, frozenset(estimated), model, transformation, texts))
 
     def on_embedding(
@@ -108,11 +109,11 @@ class TokenCountingHandler:
             TokenBudgetExceeded: with this call, which is counted, more is spent than the budget allows.
         """
         kept = tuple(texts) if self._keep_events else ()
-        reported = usage if isinstance(usage, Usage) else Usage.from_provider(usage) or Usage()
+        reported = usage if isinstance(usage, TokenUsage) else TokenUsage.from_provider(usage) or TokenUsage()
         spent, estimated = reported.as_embedding(), frozenset[_Part]()
-        if not isinstance(usage, Usage) and not spent.embedding:
+        if not isinstance(usage, TokenUsage) and not spent.embedding:
             counts = self.counter.get_strings_tokens(kept or texts)
-            spent = Usage(embedding=sum(counts), estimated=bool(counts))
+            spent = TokenUsage(embedding=sum(counts), estimated=bool(counts))
             estimated = frozenset({"embedding"} if counts else ())
         return self.on_event(TokenEvent("embedding", spent, estimated, model, transformation, kept))
 
@@ -125,7 +126,7 @@ class TokenCountingHandler:
         source = (event.model, event.transformation)
         with self._lock:
             self._usage += event.usage
-            self._by_source[source] = self._by_source.get(source, Usage()) + event.usage
+            self._by_source[source] = self._by_source.get(source, TokenUsage()) + event.usage
             if self._keep_events:
                 self._events.append(event)
             spent = self._usage.total
@@ -145,13 +146,13 @@ class TokenCountingHandler:
             raise TokenBudgetExceeded(self.token_budget, spent, planned)
 
     @property
-    def usage(self) -> Usage:
+    def usage(self) -> TokenUsage:
         """The sum of everything."""
         with self._lock:
             return self._usage
 
     @property
-    def usage_by_source(self) -> dict[tuple[str, str], Usage]:
+    def usage_by_source(self) -> dict[tuple[str, str], TokenUsage]:
         """The sums by (model, transformation)."""
         with self._lock:
             return dict(self._by_source)
@@ -186,7 +187,7 @@ class TokenCountingHandler:
     def reset_counts(self) -> None:
         """Begin at 0 again; the budget is whole again, and kept events are gone."""
         with self._lock:
-            self._usage = Usage()
+            self._usage = TokenUsage()
             self._by_source.clear()
             self._events.clear()
 

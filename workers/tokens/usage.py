@@ -1,4 +1,4 @@
-"""Usage: what a call of a language model or an embedder cost, in tokens."""
+"""TokenUsage: what a call of a language model or an embedder cost, in tokens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
-__all__ = ["ReportedUsage", "TokenEvent", "Usage", "field_of"]
+__all__ = ["ReportedUsage", "TokenEvent", "TokenUsage", "field_of"]
 
 # One number under the names that OpenAI's chat, Anthropic and OpenAI's responses, and Gemini give it.
 _PROMPT = ("prompt_tokens", "input_tokens", "prompt_token_count")
@@ -22,7 +22,7 @@ _GEMINI_CACHED = "cached_content_token_count"
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class TokenUsage:
     """Tokens of one call, or the sum of many.
 
     Attributes:
@@ -52,19 +52,19 @@ class Usage:
             return None
         return cls(prompt=reported.prompt or 0, completion=reported.completion or 0, cached=reported.cached)
 
-    def as_embedding(self) -> Usage:
+    def as_embedding(self) -> TokenUsage:
         """The same tokens as those of an embedding call: providers report what was embedded as a prompt."""
-        return Usage(embedding=self.prompt + self.embedding, estimated=self.estimated)
+        return TokenUsage(embedding=self.prompt + self.embedding, estimated=self.estimated)
 
     @property
     def total(self) -> int:
         """All tokens, each once."""
         return self.prompt + self.completion + self.embedding
 
-    def __add__(self, other: object) -> Usage:
-        if not isinstance(other, Usage):
+    def __add__(self, other: object) -> TokenUsage:
+        if not isinstance(other, TokenUsage):
             return NotImplemented
-        return Usage(
+        return TokenUsage(
             prompt=self.prompt + other.prompt,
             completion=self.completion + other.completion,
             embedding=self.embedding + other.embedding,
@@ -87,7 +87,7 @@ class TokenEvent:
     """
 
     kind: Literal["llm", "embedding"]
-    usage: Usage
+    usage: TokenUsage
     estimated: frozenset[Literal["prompt", "completion", "embedding"]] = frozenset()
     model: str = ""
     transformation: str = ""
