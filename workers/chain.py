@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from orchestrator.contracts.errors import ConfigurationError, DocumentError, TokenBudgetExceeded, TransientError
@@ -19,6 +18,7 @@ from orchestrator.contracts.spec import PipelineSpec
 from orchestrator.ledger.failures import Failure
 from orchestrator.ledger.payments import Cost, Payment
 from workers.caches.ingestion_cache import IngestionCache
+from workers.caches.single_flight import in_single_flight
 from workers.embedders import get_embedder
 from workers.llms.remembered import remembering
 from workers.tokens.spending import Spending, about_to_spend, collecting, spending_for, spent
@@ -163,17 +163,23 @@ class Chain:
         keys = [self.cache.embedding_key(embedder.model, node.text) for node in nodes]
         unique = dict(zip(keys, nodes, strict=True))
         vectors = self.cache.embeddings(list(unique), embedder.dimension)
-        missing = [(key, node) for key, node in unique.items() if key not in vectors]
+        missing = [key for key in unique if key not in vectors]
         bill.cache_hits += len(vectors)
         if not self.spec.disable_cache:  # else nobody was asked
             bill.cache_misses += len(missing)
-        _count_tokens([node for _, node in missing])
-        pending = iter(missing)
-        while part := list(islice(pending, self.texts_a_call)):
-            rows = self._vectors([node for _, node in part])
-            fresh = {key: row for (key, _), row in zip(part, rows, strict=True)}
+        _count_tokens([unique[key] for key in missing])
+
+        def work_out(part: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+            fresh = dict(zip(part, self._vectors([unique[key] for key in part]), strict=True))
             self.cache.put_embeddings(fresh)  # at once: what is paid for is kept, whatever happens next
-            vectors |= fresh
+            return fresh
+
+        size = self.texts_a_call
+        if embedder.asks_a_service and not self.spec.disable_cache:
+            vectors |= in_single_flight(self.cache, missing, embedder.dimension, work_out, size=size)
+        else:
+            for start in range(0, len(missing), size):
+                vectors |= work_out(missing[start : start + size])
         for key, node in zip(keys, nodes, strict=True):
             node.embedding = vectors[key]
 

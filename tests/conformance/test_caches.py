@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from orchestrator.contracts.addresses import redis_client_url
 from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable
+from tests.deployment import wait_for
 from workers.caches import CacheBackend, CacheSize, MemoryCache, NoCache, RedisCache, open_cache
 from workers.caches import redis as redis_module
 
@@ -103,6 +104,24 @@ def test_many_keys(cache: CacheBackend) -> None:
     assert cache.get_many(list(values)) == list(values.values())
     assert cache.clear() == 5000
     assert cache.get_many(list(values)) == [None] * 5000
+
+
+def test_claims(cache: CacheBackend) -> None:
+    """What one has claimed no other gets until it is released or its time is over; memory alone gives all to all."""
+    is_shared = not isinstance(cache, MemoryCache)
+    keys = [f"e{number}" for number in range(1200)]
+    assert cache.claim_many(keys, 60.0) == keys
+    assert cache.claim_many(["e1", "new", "e2"], 60.0) == (["new"] if is_shared else ["e1", "new", "e2"])
+    assert cache.claim_many(["e1"], 60.0, "other") == ["e1"]
+    cache.release_many(["e1", "unknown"])
+    assert cache.claim_many(["e1"], 0.01) == ["e1"]
+    wait_for(lambda: cache.claim_many(["e1"], 60.0))
+    assert cache.claim_many([], 60.0) == []
+    cache.release_many([])
+    assert cache.get_many(["e1"]) == [None]
+    assert cache.sizes() == {}
+    cache.release_many([*keys, "new"])
+    cache.release_many(["e1"], "other")
 
 
 def test_threads(cache: CacheBackend) -> None:

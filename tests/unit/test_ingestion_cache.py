@@ -53,6 +53,23 @@ def test_many_at_once() -> None:
     assert cache.answers(["q", "x", "empty"]) == {"q": "an answer \ud800", "empty": ""}
 
 
+def test_what_is_put_again_is_found_as_it_was_put_last() -> None:
+    """Nodes, vectors and answers that are put under a key again take the place of the older ones, damaged ones too."""
+    cache = IngestionCache()
+    key = cache.answer_key("openai/small", "a prompt", None)
+    cache.cache.put_many({key: b"\xff damaged"})
+    assert cache.answers([key]) == {}
+    for answer in ("first", "", "\ud800 second"):
+        cache.put_answers({key: answer})
+        assert cache.answers([key, key]) == {key: answer}
+    for vector in (np.zeros(3, np.float32), np.array([1.0, 2.0, 3.0])):  # of float64: stored as float32
+        cache.put_embeddings({"e": vector})
+        assert cache.embeddings(["e"], 3)["e"].tolist() == vector.tolist()
+    for found in ([Node("one")], []):
+        cache.put("s", found)
+        assert cache.get("s") == found
+
+
 def test_keys_are_injective() -> None:
     """Fields that read the same in one piece make different keys, and each kind of entry has keys of its own."""
     keys = [

@@ -34,6 +34,17 @@ class CacheBackend(Protocol):
         """Store all values; the last one put under a key wins."""
         ...
 
+    def claim_many(self, keys: Sequence[str], seconds: float, collection: str = DEFAULT_CACHE_COLLECTION) -> list[str]:
+        """Those of the keys that nobody else has claimed: they are the caller's to work out, for so many seconds.
+
+        Best effort: a backend that cannot tell, or whose server does not answer, leaves all of them to the caller.
+        """
+        ...
+
+    def release_many(self, keys: Sequence[str], collection: str = DEFAULT_CACHE_COLLECTION) -> None:
+        """Give up claims, before their time is over."""
+        ...
+
     def clear(self, collection: str | None = None) -> int:
         """Forget a collection, or all that this cache stored; returns how many entries that were.
 

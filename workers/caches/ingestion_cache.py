@@ -133,7 +133,18 @@ class IngestionCache:
 
     def put_embeddings(self, entries: Mapping[str, NDArray[np.float32]], collection: str | None = None) -> None:
         """Remember vectors by embedding key."""
-        self.cache.put_many({key: vector.tobytes() for key, vector in entries.items()}, self._in(collection))
+        import numpy as np
+
+        values = {key: np.asarray(vector, np.float32).tobytes() for key, vector in entries.items()}
+        self.cache.put_many(values, self._in(collection))
+
+    def claim(self, keys: Sequence[str], seconds: float) -> list[str]:
+        """Those of the keys that nobody else is working out; they are the caller's for so many seconds. Best effort."""
+        return self.cache.claim_many(keys, seconds, self.collection)
+
+    def release(self, keys: Sequence[str]) -> None:
+        """Give up what was claimed: it has been stored, or will not be."""
+        self.cache.release_many(keys, self.collection)
 
     def answers(self, keys: Sequence[str], collection: str | None = None) -> dict[str, str]:
         """{key: answer} of the prompts that are known. A damaged entry is as good as none."""

@@ -36,6 +36,13 @@ class MemoryCache:
             for key, value in values.items():
                 self._put((collection, key), value)
 
+    def claim_many(self, keys: Sequence[str], seconds: float, collection: str = DEFAULT_CACHE_COLLECTION) -> list[str]:
+        """All of them: other processes do not see what is worked out here."""
+        return list(keys)
+
+    def release_many(self, keys: Sequence[str], collection: str = DEFAULT_CACHE_COLLECTION) -> None:
+        """Nothing was claimed."""
+
     def clear(self, collection: str | None = None) -> int:
         """Forget a collection, or everything; returns how many entries that were."""
         with self._lock:

@@ -17,6 +17,13 @@ class NoCache:
     def put_many(self, values: Mapping[str, bytes], collection: str = DEFAULT_CACHE_COLLECTION) -> None:
         """Forget at once."""
 
+    def claim_many(self, keys: Sequence[str], seconds: float, collection: str = DEFAULT_CACHE_COLLECTION) -> list[str]:
+        """All of them: who has no cache finds nothing that others worked out."""
+        return list(keys)
+
+    def release_many(self, keys: Sequence[str], collection: str = DEFAULT_CACHE_COLLECTION) -> None:
+        """Nothing was claimed."""
+
     def clear(self, collection: str | None = None) -> int:
         """There is nothing to forget."""
         return 0

@@ -83,6 +83,34 @@ class RedisCache:
         except self._tolerated as error:
             self._outage.begin(error)
 
+    def claim_many(self, keys: Sequence[str], seconds: float, collection: str = DEFAULT_CACHE_COLLECTION) -> list[str]:
+        """Those of the keys that nobody else has claimed; all, if Redis does not answer."""
+        if not keys or self._outage.lasts:
+            return list(keys)
+        prefix = self._claims_of(collection)
+        given: list[bool | None] = []
+        try:
+            for chunk in _chunks(keys):
+                pipeline = self._client.pipeline(transaction=False)
+                for key in chunk:
+                    pipeline.set(prefix + key, b"", nx=True, px=round(1000 * seconds))
+                given += pipeline.execute()
+        except self._tolerated as error:
+            self._outage.begin(error)
+            return list(keys)
+        return [key for key, is_ours in zip(keys, given, strict=True) if is_ours]
+
+    def release_many(self, keys: Sequence[str], collection: str = DEFAULT_CACHE_COLLECTION) -> None:
+        """Give up claims; if Redis does not answer, they run out."""
+        if not keys or self._outage.lasts:
+            return
+        prefix = self._claims_of(collection)
+        try:
+            for chunk in _chunks(keys):
+                self._client.unlink(*(prefix + key for key in chunk))
+        except self._tolerated as error:
+            self._outage.begin(error)
+
     def clear(self, collection: str | None = None) -> int:
         """Forget a collection, or every entry under the prefix; returns how many entries that were.
 
@@ -159,6 +187,10 @@ class RedisCache:
 
     def _prefix_of(self, collection: str) -> str:
         return f"{self._prefix}{collection}:"
+
+    def _claims_of(self, collection: str) -> str:
+        # Not under the prefix of the entries: claims are none, and go by themselves.
+        return f"{self._prefix.removesuffix(':')}-claims:{collection}:"
 
     def _found(self, collection: str | None) -> Iterable[list[bytes]]:
         """The keys of a collection, or all under the prefix, in chunks; a key may come twice while Redis grows."""

@@ -60,6 +60,14 @@ _entries = Table(
     Column("size", Integer, nullable=False),  # bytes of the value
     Column("used_at", Double, nullable=False),  # seconds since 1970, of the last write or, about, the last look-up
 )
+# Who is working out what is not there yet. Rows of processes that died are overwritten when somebody wants the same.
+_claims = Table(
+    "docmill_ingestion_cache_claims",
+    _metadata,
+    Column("collection", String(63), primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("until", Double, nullable=False),  # seconds since 1970
+)
 # Holds all that pruning and statistics ask for: neither reads a value.
 Index("ix_docmill_ingestion_cache_used_at", _entries.c.used_at, _entries.c.size, _entries.c.collection)
 _name = tuple_(_entries.c.collection, _entries.c.key)
@@ -137,6 +145,30 @@ class SqlCache:
                 connection.execute(self._upsert, rows)
             if self._is_time_to_prune(sum(len(value) for value in values.values())):
                 self._prune()
+
+    def claim_many(self, keys: Sequence[str], seconds: float, collection: str = DEFAULT_CACHE_COLLECTION) -> list[str]:
+        """Those of the keys that nobody else has claimed; all, if the database fails."""
+        if not keys or self._outage.lasts:
+            return list(keys)
+        now = self._clock()
+        insert = sqlite.insert(_claims) if self._is_sqlite else postgresql.insert(_claims)
+        claim = insert.on_conflict_do_update(
+            index_elements=["collection", "key"], set_={"until": insert.excluded.until}, where=_claims.c.until < now
+        ).returning(_claims.c.key)
+        rows = [{"collection": collection, "key": key, "until": now + seconds} for key in sorted(set(keys))]
+        with self._tolerated(), self._engine.begin() as connection:
+            ours = set(connection.execute(claim, rows).scalars())
+            return [key for key in keys if key in ours]
+        return list(keys)
+
+    def release_many(self, keys: Sequence[str], collection: str = DEFAULT_CACHE_COLLECTION) -> None:
+        """Give up claims; if the database fails, they run out."""
+        if not keys or self._outage.lasts:
+            return
+        with self._tolerated(), self._engine.begin() as connection:
+            for start in range(0, len(keys), _KEYS_A_STATEMENT):
+                some = _claims.c.key.in_(keys[start : start + _KEYS_A_STATEMENT])
+                connection.execute(delete(_claims).where(_claims.c.collection == collection, some))
 
     def clear(self, collection: str | None = None) -> int:
         """Forget a collection, or everything; returns how many entries that were.

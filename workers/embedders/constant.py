@@ -15,6 +15,8 @@ __all__ = ["ConstantEmbedder"]
 class ConstantEmbedder:
     """Gives every text the same vector. For tests and benchmarks only: a search over it finds anything."""
 
+    asks_a_service = False
+
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
         self.model = f"constant/{dimension}"

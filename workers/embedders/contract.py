@@ -18,6 +18,8 @@ class Embedder(Protocol):
     Attributes:
         model: names the vectors: equal model, comparable vectors. Goes into the cache's keys and into the collection.
         dimension: floats a vector.
+        asks_a_service: vectors are made elsewhere, for money or at least much time, so that two workers should not ask
+            for the same ones at the same moment.
     """
 
     @property
@@ -25,6 +27,9 @@ class Embedder(Protocol):
 
     @property
     def dimension(self) -> int: ...
+
+    @property
+    def asks_a_service(self) -> bool: ...
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One row a text, shape (len(texts), dimension), C-contiguous, of length 1 each (an empty text may be 0).

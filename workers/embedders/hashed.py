@@ -21,6 +21,8 @@ _WORD = re.compile(r"\w+")
 class HashedEmbedder:
     """Counts words in hashed buckets. For tests only: equal words are near, equal meanings are not."""
 
+    asks_a_service = False
+
     def __init__(self, dimension: int = 256) -> None:
         self.dimension = dimension
         self.model = f"hashed/{dimension}"

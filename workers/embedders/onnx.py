@@ -32,6 +32,8 @@ class OnnxEmbedder:
         ConfigurationError: the folder, or a file in it, is missing.
     """
 
+    asks_a_service = False
+
     def __init__(self, folder: Path) -> None:
         missing = [name for name in (_WEIGHTS, _TOKENIZER) if not (folder / name).is_file()]
         if missing:

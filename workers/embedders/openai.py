@@ -43,6 +43,8 @@ class OpenAIEmbedder:
         ConfigurationError: a setting of the server is wrong or missing.
     """
 
+    asks_a_service = True
+
     def __init__(self, name: str, dimension: int | None = None) -> None:
         process_server()  # what is wrong with the settings is said now
         self._name = name

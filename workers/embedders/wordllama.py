@@ -29,6 +29,7 @@ class WordLlamaEmbedder:
     """
 
     model = "wordllama/l2_supercat_256"
+    asks_a_service = False
     dimension = _DIMENSION
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
