@@ -19,12 +19,12 @@ from orchestrator.ledger.engine import begin
 from orchestrator.ledger.migrate import upgrade
 from orchestrator.pipeline import IngestionPipeline
 from orchestrator.runtime import worker_command, worker_environment
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, load_settings
 from workers.transformations import Embed, SentenceSplitter
 from workers.transformations.contract import Transformation
 from workers.vector_stores import VectorStore, open_vector_store
 
-__all__ = ["Deployment", "Worker", "run_docmill", "wait_for"]
+__all__ = ["Deployment", "Worker", "deployment_settings", "run_docmill", "wait_for"]
 
 _ROOT = Path(__file__).parent.parent
 
@@ -65,6 +65,23 @@ class Worker:
                 self.process.wait(20)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+
+def deployment_settings(database_url: str, broker_url: str, cache_url: str, folder: Path) -> Settings:
+    """The settings of a deployment on these servers, with batches so small that there are many."""
+    return load_settings(
+        database_url=database_url,
+        broker_url=broker_url,
+        cache_url=cache_url,
+        home=folder,
+        batch_bytes=8 * 1024,
+        window=16,
+        segment_batches=4,
+        modules="tests.transformations",
+        heartbeat=1.0,
+        stale_after=4.0,
+        reconcile_every=1.0,
+    )
 
 
 class Deployment:

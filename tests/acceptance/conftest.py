@@ -5,26 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.settings import Settings, load_settings
-from tests.deployment import Deployment
+from orchestrator.settings import Settings
+from tests.deployment import Deployment, deployment_settings
 
 
 @pytest.fixture
 def settings(postgres_url: str, redis_url: str, cache_url: str, tmp_path: Path) -> Settings:
     """The settings of a deployment on the session's servers, with batches so small that there are many."""
-    return load_settings(
-        database_url=postgres_url,
-        broker_url=redis_url,
-        cache_url=cache_url,
-        home=tmp_path,
-        batch_bytes=8 * 1024,
-        window=16,
-        segment_batches=4,
-        modules="tests.transformations",
-        heartbeat=1.0,
-        stale_after=4.0,
-        reconcile_every=1.0,
-    )
+    return deployment_settings(postgres_url, redis_url, cache_url, tmp_path)
 
 
 @pytest.fixture

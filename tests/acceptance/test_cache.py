@@ -1,18 +1,19 @@
 """What is paid for again, and what is not: by the report, and by counting what the workers really did."""
 
 import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from uuid import uuid4
 
 import pytest
 
 from orchestrator import Document, IngestionPipeline, JobState, Report
 from orchestrator.contracts.errors import ConfigurationError
+from orchestrator.contracts.nodes import Node
 from orchestrator.runtime import worker_environment
-from tests.deployment import Deployment, run_docmill
+from tests.deployment import Deployment, deployment_settings, run_docmill
 from tests.transformations import Slow
 from workers.search import search
+from workers.tokens import get_tokenizer
 from workers.transformations import Embed, SentenceSplitter
 
 pytestmark = pytest.mark.acceptance
@@ -35,17 +36,21 @@ def document(number: int, **edits: str) -> Document:
     return Document(id=f"doc{number}", text="\n\n".join(paragraphs), metadata={"source": f"doc{number}"})
 
 
+def split(document: Document) -> set[str]:
+    """The texts of a document's nodes, as the workers' splitter makes them."""
+    return {node.text for node in SentenceSplitter(chunk_size=64, chunk_overlap=8)([Node(document.text or "")])}
+
+
 class Bench:
     """Pipelines over one cache, and a log of the documents that their first step was run for.
 
-    Collections have names of this bench's own, for the tests of a module share a ledger.
+    Collections and cache collections have names of this bench's own: tests share workers, ledger and cache.
     """
 
-    def __init__(self, deployment: Deployment, folder: Path) -> None:
+    def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
         self.prefix = uuid4().hex[:8]
-        self.log = folder / "executions.log"
-        deployment.start_worker(concurrency=2)
+        self.log = deployment.folder / "executions.log"
 
     def ingest(
         self,
@@ -57,6 +62,7 @@ class Bench:
         batch_size: int = 64,
         cache_collection: str | None = None,
         disable_cache: bool = False,
+        fails: bool = False,
     ) -> tuple[Report, list[str]]:
         """The report of a job, and for which documents the first step was run."""
         self.log.write_text("")
@@ -71,7 +77,7 @@ class Bench:
             disable_cache=disable_cache,
         )
         report = self.deployment.wait(pipeline.enqueue(documents, cache_collection=cache_collection or self.prefix))
-        assert report.state is JobState.SUCCEEDED, report
+        assert report.state is (JobState.FAILED if fails else JobState.SUCCEEDED), report
         return report, self.log.read_text().split()
 
     def named(self, collection: str) -> str:
@@ -83,15 +89,37 @@ class Bench:
         return len(self.deployment.nodes(self.named(collection)))
 
 
+@pytest.fixture(scope="module")
+def deployment(
+    request: pytest.FixtureRequest,
+    postgres_url: str,
+    redis_url: str,
+    cache_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Deployment]:
+    """Workers with a cache of the kind that a test asks for, which the tests of a kind share."""
+    folder = tmp_path_factory.mktemp(request.param)
+    urls = {
+        "redis": cache_url,
+        "sqlite": f"sqlite:///{folder / 'cache.sqlite'}",
+        "postgresql": postgres_url,
+        "memory": "memory://",
+    }
+    deployment = Deployment(deployment_settings(postgres_url, redis_url, urls[request.param], folder), folder)
+    deployment.start_worker(concurrency=2)
+    yield deployment
+    deployment.close()
+
+
 @pytest.fixture
-def bench(
-    request: pytest.FixtureRequest, deploy: Callable[..., Deployment], postgres_url: str, cache_url: str, tmp_path: Path
-) -> Bench:
-    """Workers with an empty cache, of the kind that a test asks for."""
-    urls = {"redis": cache_url, "sqlite": f"sqlite:///{tmp_path / 'cache.sqlite'}", "postgresql": postgres_url}
-    deployment = deploy(cache_url=urls[request.param])
-    _docmill(deployment, "cache", "clear")
-    return Bench(deployment, tmp_path)
+def bench(deployment: Deployment) -> Bench:
+    """Collections that no other test has."""
+    return Bench(deployment)
+
+
+def on(*kinds: str) -> pytest.MarkDecorator:
+    """Run a test with caches of these kinds."""
+    return pytest.mark.parametrize("deployment", kinds, indirect=True)
 
 
 def _docmill(deployment: Deployment, *arguments: str) -> str:
@@ -100,7 +128,7 @@ def _docmill(deployment: Deployment, *arguments: str) -> str:
     return ended.stdout
 
 
-@pytest.mark.parametrize("bench", ["redis", "sqlite", "postgresql"], indirect=True)
+@on("redis", "sqlite", "postgresql")
 def test_only_what_changed_is_paid_for(bench: Bench) -> None:
     """Of 100 documents with one edited, one is split and only its changed nodes embedded; order and borders cost 0."""
     first, ran = bench.ingest("handbook", corpus())
@@ -111,9 +139,10 @@ def test_only_what_changed_is_paid_for(bench: Bench) -> None:
     edited[42] = document(42, paragraph2="This paragraph is new, and tells of something else. " * 4)
     again, ran = bench.ingest("handbook", edited)
     assert (again.documents.changed, again.documents.unchanged, ran) == (1, _COUNT - 1, ["doc42"])
-    per_document = first.tokens.embedding / _COUNT
-    assert 0 < again.tokens.embedding < per_document / 2
-    assert again.cache.hits >= 4, "the vectors of the paragraphs that stayed"
+    fresh, kept = split(edited[42]) - split(document(42)), split(edited[42]) & split(document(42))
+    assert 0 < len(fresh) < len(kept)
+    assert again.tokens.embedding == sum(get_tokenizer().count_many(fresh))
+    assert (again.cache.hits, again.cache.misses) == (len(kept), 2 + len(fresh)), "two steps, and the new nodes"
 
     # Another collection of vectors: dedupe knows none of these documents, so that the cache alone answers.
     reordered, ran = bench.ingest("reordered", edited[::-1])
@@ -127,9 +156,9 @@ def test_only_what_changed_is_paid_for(bench: Bench) -> None:
     assert (elsewhere.documents.new, elsewhere.tokens.embedding, elsewhere.cache.misses, ran) == (_COUNT, 0, 0, [])
 
 
-@pytest.mark.parametrize("bench", ["redis"], indirect=True)
+@on("redis")
 def test_another_splitter_or_model_is_paid_for(bench: Bench) -> None:
-    """Another splitter makes and embeds all nodes anew, another model embeds all; search shows one model's nodes."""
+    """Another splitter makes and embeds all nodes anew, another model embeds all; search never shows two models'."""
     first, _ = bench.ingest("handbook", corpus())
 
     split, ran = bench.ingest("handbook", corpus(), chunk_size=32)
@@ -143,6 +172,10 @@ def test_another_splitter_or_model_is_paid_for(bench: Bench) -> None:
     assert (other.documents.new, ran) == (_COUNT, [])
     assert other.tokens.embedding == split.tokens.embedding
     deployment = bench.deployment
+    mixed, _ = bench.ingest("handbook", corpus(), chunk_size=32, embedder="hashed/64", fails=True)
+    assert "vectors of 'hashed/256' with 256" in str(mixed.error)
+    assert "this pipeline makes vectors of 'hashed/64' with 64" in str(mixed.error)
+    assert (mixed.tokens.embedding, mixed.nodes.upserted) == (0, 0), "refused before it was paid for"
     for collection, model in (("handbook", "hashed/256"), ("handbook-64", "hashed/64")):
         name = bench.named(collection)
         found = search(deployment.connections.engine, deployment.settings, "topic7x3", collection=name, k=5)
@@ -153,7 +186,7 @@ def test_another_splitter_or_model_is_paid_for(bench: Bench) -> None:
         assert held.model == model
 
 
-@pytest.mark.parametrize("bench", ["postgresql"], indirect=True)
+@on("postgresql")
 def test_cache_collections_and_no_cache(bench: Bench) -> None:
     """Entries of another cache collection are not found; without a cache nothing is looked up, and nothing kept."""
     documents = corpus()[:10]
@@ -169,7 +202,7 @@ def test_cache_collections_and_no_cache(bench: Bench) -> None:
         bench.ingest("five", documents, cache_collection="No Name")
 
 
-@pytest.mark.parametrize("bench", ["redis", "sqlite"], indirect=True)
+@on("sqlite")
 def test_stats_and_clear(bench: Bench) -> None:
     """`docmill cache` counts entries and look-ups by cache collection, and forgets one or all."""
     documents = corpus()[:10]
@@ -196,19 +229,18 @@ def test_stats_and_clear(bench: Bench) -> None:
     assert (gone.tokens.embedding, len(ran)) == (report.tokens.embedding, 10)
 
 
-def test_what_is_in_memory_is_seen_by_no_command(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+@on("memory")
+def test_what_is_in_memory_is_seen_by_no_command(bench: Bench) -> None:
     """A cache in the workers' memory serves their jobs; commands that cannot see it say so."""
-    deployment = deploy(cache_url="memory://")
-    bench = Bench(deployment, tmp_path)
     report, _ = bench.ingest("in-memory", corpus()[:3])
     assert report.cache.misses > 0
     for command in ("stats", "clear"):
-        ended = run_docmill(["cache", command], worker_environment(deployment.settings))
+        ended = run_docmill(["cache", command], worker_environment(bench.deployment.settings))
         assert ended.returncode == 1
         assert "memory of each worker process" in ended.stderr
 
 
-@pytest.mark.parametrize("bench", ["redis", "sqlite"], indirect=True)
+@on("redis", "sqlite")
 def test_doctor_looks_at_the_cache(bench: Bench) -> None:
     """`docmill doctor` asks the cache wherever it is, and finds it well."""
     # Its exit code says whether all is well, and the workers may not have started yet.

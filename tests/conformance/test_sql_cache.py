@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from structlog.testing import capture_logs
 
+from orchestrator.contracts.addresses import sqlalchemy_url
 from orchestrator.contracts.errors import ServiceUnreachable
 from workers.caches import CacheSize, SqlCache, open_cache
 
@@ -54,6 +55,36 @@ def test_sql_is_durable_and_shared(sql_url: str) -> None:
     assert cache.sizes() == {"default": CacheSize(300, 1500)}
     assert cache.get_many(["0-0", "5-49", "6-0"]) == [b"value", b"value", None]
     cache.close()
+
+
+def test_sql_loses_nothing_when_another_makes_the_table_first(sql_url: str) -> None:
+    """A worker that is about to make the table, while another makes it, stores all the same what it was to store."""
+    _drop_tables(sql_url)
+    first, others = SqlCache(sql_url), [SqlCache(sql_url)]
+
+    def overtake(_: Connection, __: Any, statement: str, *___: Any) -> None:
+        if statement.strip().startswith("CREATE TABLE") and others:
+            cache = others.pop()
+            cache.put_many({"second": b"value"})
+            cache.close()
+
+    event.listen(Engine, "before_cursor_execute", overtake)
+    try:
+        with capture_logs() as logs:
+            first.put_many({"first": b"value"})
+    finally:
+        event.remove(Engine, "before_cursor_execute", overtake)
+    assert (logs, others) == ([], [])
+    assert first.get_many(["first", "second"]) == [b"value", b"value"]
+    first.close()
+
+
+def _drop_tables(url: str) -> None:
+    engine = create_engine(sqlalchemy_url(url))
+    with engine.begin() as connection:
+        for table in ("docmill_ingestion_cache", "docmill_ingestion_cache_claims"):
+            connection.execute(text(f"DROP TABLE IF EXISTS {table}"))
+    engine.dispose()
 
 
 def test_sql_entries_live_after_their_last_use(sql_url: str) -> None:

@@ -12,6 +12,7 @@ from orchestrator.contracts.errors import (
     ConfigurationError,
     ServiceUnreachable,
     TerminalError,
+    TokenBudgetExceeded,
     TransientError,
     UnknownName,
 )
@@ -26,7 +27,8 @@ from workers.embedders.registry import check_embedder_name, embedder_name
 from workers.llms import Completion, Message, check_llm_name, get_llm
 from workers.process_loop import run_on_process_loop
 from workers.providers import retries
-from workers.tokens.spending import collecting
+from workers.tokens.spending import Source, Spending, collecting
+from workers.tokens.usage import TokenUsage
 
 _KEY = "sk-very-secret"
 
@@ -77,6 +79,46 @@ def test_missing_usage_is_estimated_and_said_so(server: OpenAIStub) -> None:
         embedder(8).embed(["one two three", "four"])
     assert spending.total.estimated
     assert spending.total.embedding == 4
+
+
+@pytest.mark.parametrize(
+    ("usage", "reported", "estimated"),
+    [
+        ({"prompt_tokens": 50}, (50, 0), {"completion"}),
+        ({"completion_tokens": 9}, (0, 9), {"prompt"}),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, (0, 0), {"prompt"}),
+    ],
+)
+def test_only_what_is_missing_is_estimated(
+    server: OpenAIStub, usage: dict[str, int], reported: tuple[int, int], estimated: set[str]
+) -> None:
+    """Numbers that the server leaves out are estimated, each for itself, and stand apart from those it reports."""
+    server.faults.append(Fault(edit=lambda answer: answer.update(usage=usage)))
+    with collecting() as spending:
+        completion = complete("one two three")
+    assert completion.usage.estimated
+    ours = spending.by_source[Source("openai/small", "", True)]
+    theirs = spending.by_source.get(Source("openai/small", "", False), TokenUsage())
+    assert (theirs.prompt, theirs.completion) == reported
+    assert {name for name in ("prompt", "completion") if getattr(ours, name)} == estimated
+    assert completion.usage == theirs + ours
+
+
+def test_an_answer_that_cannot_be_read_was_paid_for(server: OpenAIStub) -> None:
+    """What the server reports of answers without a text is on the bill, each time it was asked."""
+    server.faults.extend([Fault(edit=lambda answer: answer.pop("choices"))] * 3)
+    with collecting() as spending, pytest.raises(TerminalError, match="malformed answer"):
+        complete()
+    assert spending.total.prompt == server.prompt > 0
+    assert spending.total.completion == server.completion
+
+
+def test_a_spent_budget_sends_nothing(server: OpenAIStub) -> None:
+    """A call that the budget has no tokens for is not made, by either kind of model, and is not the server's fault."""
+    for ask in (complete, lambda: embedder(8).embed(["one two three", "four"])):
+        with collecting(Spending(budget=10, before=7)), pytest.raises(TokenBudgetExceeded, match="7 are spent, and"):
+            ask()
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(

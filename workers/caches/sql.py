@@ -31,7 +31,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestrator.contracts.addresses import redacted, sqlalchemy_url
@@ -49,6 +49,10 @@ _TOUCH_SECONDS = 3600.0  # how exactly the last use is known; finer, and every l
 _KEYS_A_STATEMENT = 10_000  # SQLite takes 32,766 values, Postgres 65,535
 _TIMEOUT_SECONDS = 5
 _TOLERATED = (DBAPIError, PoolTimeout)
+# What says that another process makes the tables at the same moment: there is one already, or SQLite is locked. On
+# Postgres, an OperationalError says that nobody answers.
+_TRIES = 5
+_OVERTAKEN = {"sqlite": (OperationalError,), "postgresql": (IntegrityError, ProgrammingError)}
 
 _metadata = MetaData()
 _entries = Table(
@@ -205,10 +209,14 @@ class SqlCache:
     @cached_property
     def _engine(self) -> Engine:
         engine = self._connect()
-        try:
-            _metadata.create_all(engine)
-        except (IntegrityError, ProgrammingError):
-            _metadata.create_all(engine)  # another process made the table at the same moment
+        overtaken = _OVERTAKEN["sqlite" if self._is_sqlite else "postgresql"]
+        for _ in range(_TRIES - 1):
+            try:
+                _metadata.create_all(engine)
+                return engine
+            except overtaken:
+                continue
+        _metadata.create_all(engine)
         return engine
 
     def _connect(self) -> Engine:
