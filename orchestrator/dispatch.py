@@ -139,8 +139,14 @@ class _SliceWriter:
             if self.lists:
                 jobs.add_listing(connection, job_id, tally.listed)
             # A document is seen once it is settled or in a batch: what a dead client held back was never accepted.
-            seen = tally.unchanged + tally.duplicate + len(tally.failures) + sum(batch.documents for batch in new)
-            state = jobs.add_seen(connection, job_id, seen=seen, unchanged=tally.unchanged, duplicate=tally.duplicate)
+            state = jobs.add_seen(
+                connection,
+                job_id,
+                seen=tally.unchanged + tally.duplicate + len(tally.failures),
+                unchanged=tally.unchanged,
+                duplicate=tally.duplicate,
+                in_batches=sum(batch.documents for batch in new),
+            )
             if state is JobState.ENQUEUING:
                 batches.add(connection, job_id, new)
         failpoint("dispatch.slice_committed")

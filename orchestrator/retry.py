@@ -109,7 +109,7 @@ class _Writer:
         if is_last:
             ready.extend(self.packer.flush())
         retries.supersede(connection, superseded)
-        state = jobs.add_seen(connection, self.job.id, seen=seen, unchanged=0, duplicate=0)
+        state = jobs.add_seen(connection, self.job.id, seen=0, unchanged=0, duplicate=0, in_batches=seen)
         if state is not JobState.ENQUEUING:
             return True
         batches.add(connection, self.job.id, ready)

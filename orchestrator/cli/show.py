@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.contracts.report import BillLine, JobState, Report
+from orchestrator.contracts.report import JobState, Report, TokenCounts
 
 __all__ = ["STATE_STYLES", "print_json", "print_report", "print_table", "report_object"]
 
@@ -54,31 +54,32 @@ def print_report(report: Report) -> None:
     console.print(Text.assemble("job ", (report.job_id, "bold"), "  ", (state, STATE_STYLES.get(report.state, ""))))
     if report.error:
         console.print(Text(f"  error      {report.error}", style="red"), soft_wrap=True)
-    lines: list[tuple[str, Mapping[str, int]]] = [
-        ("documents", report.documents.model_dump()),
-        ("nodes", report.nodes.model_dump()),
-        ("tokens", report.tokens.model_dump()),
-        ("cache", report.cache.model_dump()),
-        ("batches", report.batches.model_dump()),
+    lines = [
+        ("documents", _shown(report.documents.model_dump())),
+        ("nodes", _shown(report.nodes.model_dump())),
+        ("tokens", _shown_tokens(report.tokens) or "0 embedding"),
+        *(("", f"  {line.transformation} by {line.model}: {_shown_tokens(line)}") for line in report.bill),
+        ("cache", _shown(report.cache.model_dump())),
+        ("batches", _shown(report.batches.model_dump())),
     ]
-    for name, counts in lines:
-        shown = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count or what in _ALWAYS_SHOWN)
+    for name, shown in lines:
         console.print(Text(f"  {name:<10} {shown}"), soft_wrap=True)
-        if name == "tokens":
-            _print_bill(console, report.bill)
     console.print(f"  seconds    {report.seconds:.1f}")
     if report.documents.failed:
         console.print(Text(f"  see why: docmill failures {report.job_id}", style="yellow"))
 
 
-def _print_bill(console: Console, lines: Sequence[BillLine]) -> None:
-    """A line for each model and transformation that tokens were paid for."""
-    for line in lines:
-        counts = line.model_dump(exclude={"transformation", "model"})
-        shown = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-        console.print(
-            Text(f"             {line.transformation or '-'} by {line.model or '-'}: {shown}"), soft_wrap=True
-        )
+def _shown(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count or what in _ALWAYS_SHOWN)
 
 
-_ALWAYS_SHOWN = {"seen", "upserted", "embedding", "hits", "total"}
+def _shown_tokens(tokens: TokenCounts) -> str:
+    """The counts, and how much of them is an estimate."""
+    shown = _shown(tokens.model_dump(include={"embedding", "prompt", "completion", "cached"}))
+    if not tokens.estimated:
+        return shown
+    is_whole = tokens.estimated == tokens.embedding + tokens.prompt + tokens.completion
+    return f"{shown} (estimated)" if is_whole else f"{shown} ({tokens.estimated:,} of them estimated)"
+
+
+_ALWAYS_SHOWN = {"seen", "upserted", "hits", "total"}

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, case, delete, exists, insert, select, update
 
 from orchestrator.contracts.errors import JobNotFound
 from orchestrator.contracts.messages import Priority
@@ -128,13 +128,21 @@ def has_rivals(connection: Connection, job: JobRow) -> bool:
     return bool(connection.execute(select(rivals)).scalar())
 
 
-def add_seen(connection: Connection, job_id: str, *, seen: int, unchanged: int, duplicate: int) -> JobState:
-    """Count a slice of the source; also the client's sign of life. Returns the job's state: it may be cancelled."""
+def add_seen(
+    connection: Connection, job_id: str, *, seen: int, unchanged: int, duplicate: int, in_batches: int = 0
+) -> JobState:
+    """Count a slice of the source; also the client's sign of life. Returns the job's state: it may be cancelled.
+
+    Args:
+        seen: documents that are settled.
+        in_batches: documents of batches that the caller adds next if the job still takes them, and does not if not.
+    """
+    taken = case((jobs.c.state == JobState.ENQUEUING, in_batches), else_=0)
     state = connection.execute(
         update(jobs)
         .where(jobs.c.id == job_id)
         .values(
-            seen=jobs.c.seen + seen,
+            seen=jobs.c.seen + seen + taken,
             unchanged=jobs.c.unchanged + unchanged,
             duplicate=jobs.c.duplicate + duplicate,
             heartbeat_at=now(),

@@ -9,12 +9,15 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import ColumnElement, Connection, case, func, select, tuple_
 
+from orchestrator.contracts.hashing import digest
 from orchestrator.contracts.report import BillLine
 from orchestrator.ledger.statements import insert_into
+from orchestrator.ledger.storable import storable
 from orchestrator.ledger.tables import payments
 
 __all__ = ["Cost", "Payment", "bill", "pay", "spent"]
 
+_NAME_CHARACTERS = 200  # of four bytes: Postgres takes keys of 2,704 bytes
 _TOKENS = ("embedding", "prompt", "completion", "cached")
 
 
@@ -55,8 +58,25 @@ def pay(connection: Connection, job_id: str, batch: int, attempt: int, found: Se
             index_elements=list(payments.primary_key.columns),
             set_={name: _larger(payments.c[name], insert.excluded[name]) for name in _TOKENS},
         ),
-        [{"job_id": job_id, "batch": batch, "attempt": attempt, **asdict(payment)} for payment in found],
+        [
+            {
+                "job_id": job_id,
+                "batch": batch,
+                "attempt": attempt,
+                **asdict(payment),
+                "model": _name(payment.model),
+                "transformation": _name(payment.transformation),
+            }
+            for payment in found
+        ],
     )
+
+
+def _name(text: str) -> str:
+    """A name that fits the key of the table: a long one is cut, and tells itself apart by its hash."""
+    if len(text) <= _NAME_CHARACTERS:
+        return storable(text)
+    return f"{storable(text[:_NAME_CHARACTERS])}… {digest(text)[:12]}"
 
 
 def _larger(before: ColumnElement[int], now: ColumnElement[int]) -> ColumnElement[int]:

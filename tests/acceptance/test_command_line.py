@@ -87,6 +87,7 @@ def test_ingest_search_and_look(command_line: CommandLine, folder: Path) -> None
         "documents",
         "nodes",
         "tokens",
+        "bill",
         "cache",
         "batches",
         "seconds",

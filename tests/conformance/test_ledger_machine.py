@@ -87,7 +87,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _add(self, job_id: str, sizes: list[int]) -> None:
         def write(connection: Connection) -> JobState:
-            state = jobs.add_seen(connection, job_id, seen=sum(sizes), unchanged=0, duplicate=0)
+            state = jobs.add_seen(connection, job_id, seen=0, unchanged=0, duplicate=0, in_batches=sum(sizes))
             if state is JobState.ENQUEUING:
                 batches.add(connection, job_id, [_batch(size) for size in sizes])
             return state
@@ -305,6 +305,7 @@ class LedgerMachine(RuleBasedStateMachine):
             ended = row["state"] in (BatchState.COMMITTED, BatchState.FAILED)
             assert row["documents_new"] + row["documents_failed"] == (row["documents"] if ended else 0)
         assert accepted == self.documents
+        assert all(self.ledger.job_row(id)["seen"] == self.documents[id] for id in self.job_ids)
 
     def _attempts_are_paid_once(self) -> None:
         """The bill has each attempt that has paid, whatever became of it, and however often it says so, once."""

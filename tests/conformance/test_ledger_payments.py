@@ -32,6 +32,17 @@ def test_the_bill_says_who_was_paid_for_what(ledger: Ledger) -> None:
     assert ledger.call(payments.spent, ledger.job().id) == 0
 
 
+def test_names_of_any_length_and_content_can_be_paid(ledger: Ledger) -> None:
+    """A model's name that is long, or that no database can store, is cut and mended; two of them stay two."""
+    job = ledger.job()
+    ledger.batches(job.id, 1)
+    models = ["漢" * 5000 + "a", "漢" * 5000 + "b", "a\x00b\ud800"]
+    ledger.transformed(job.id, 0, cost=Cost([Payment(model, "x" * 5000, False, prompt=1) for model in models]))
+    bill = ledger.call(payments.bill, job.id)
+    assert [line.prompt for line in bill] == [1, 1, 1]
+    assert sum(line.model.startswith("漢" * 200 + "…") for line in bill) == 2
+
+
 def test_an_attempt_is_paid_once_however_often_it_says_so(ledger: Ledger) -> None:
     """What an attempt says again counts once, and the larger number stands; another attempt's comes on top."""
     job = ledger.job()

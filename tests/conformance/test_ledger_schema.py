@@ -6,24 +6,27 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, inspect, text
 
 from alembic import command
 from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable
+from orchestrator.contracts.report import TokenCounts
+from orchestrator.ledger import payments
 from orchestrator.ledger.engine import begin, create_ledger_engine
 from orchestrator.ledger.migrate import current_revision, head_revision, require_current, upgrade
+from orchestrator.ledger.payments import Cost, Payment
 from orchestrator.ledger.tables import metadata
 from tests.ledgers import Ledger
 
 _ALEMBIC = Path(__file__).parents[2] / "alembic"
 
 
-def _downgrade(engine: Engine) -> None:
+def _downgrade(engine: Engine, revision: str = "base") -> None:
     config = Config()
     config.set_main_option("script_location", str(_ALEMBIC))
     with begin(engine) as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        command.downgrade(config, revision)
 
 
 def test_migrations_make_the_tables_of_the_code(ledger: Ledger) -> None:
@@ -52,6 +55,28 @@ def test_downgrade_takes_everything_away_and_upgrade_brings_it_back(ledger: Ledg
         upgrade(ledger.engine)
     require_current(ledger.engine)
     assert set(metadata.tables) < set(inspect(ledger.engine).get_table_names())
+
+
+def test_tokens_survive_the_migration_to_payments(ledger: Ledger) -> None:
+    """Sums of tokens on batch rows become payments, and payments sums again where the migration is undone."""
+    job = ledger.job()
+    ledger.batches(job.id, 2)
+    for number in (0, 1):
+        title = Payment("small", "title_extractor", False, prompt=2**33, completion=4)
+        ledger.transformed(job.id, number, cost=Cost([title, Payment("hashed", "embed", True, embedding=7)]))
+    before = TokenCounts.of(ledger.call(payments.bill, job.id))
+    _downgrade(ledger.engine, "0003")
+    try:
+        with begin(ledger.engine) as connection:
+            sums = connection.execute(
+                text("SELECT tokens_embedding, tokens_prompt, tokens_completion FROM batches WHERE job_id = :id"),
+                {"id": job.id},
+            ).all()
+        assert sums == [(7, 2**33, 4)] * 2
+    finally:
+        upgrade(ledger.engine)
+    after = TokenCounts.of(ledger.call(payments.bill, job.id))
+    assert after == before.model_copy(update={"estimated": 0})
 
 
 @pytest.mark.parametrize("url", ["mysql://host/db", "nothing", "oracle+x://host", ""])

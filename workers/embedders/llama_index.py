@@ -29,6 +29,8 @@ class LlamaIndexEmbedder:
         ConfigurationError: the label is none, or names a class that is not registered here.
     """
 
+    asks_a_service = True  # most of them do; what is local loses a few round trips to the cache
+
     def __init__(self, label: str) -> None:
         self._name, self._state = parse_label(label)
         check_component_name(self._name)
