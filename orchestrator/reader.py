@@ -18,7 +18,8 @@ class FileReader:
     when its turn comes, not of the listing.
 
     Raises:
-        ConfigurationError: a path does not exist.
+        ConfigurationError: a path does not exist; or, when iterated, before the first document: two roots hold
+            different files of one id.
     """
 
     def __init__(self, *paths: str | Path) -> None:
@@ -28,12 +29,39 @@ class FileReader:
                 raise ConfigurationError(f"{str(root)!r} does not exist: give folders or files to ingest")
 
     def __iter__(self) -> Iterator[Document]:
+        self._check_ids()
         for root in self.roots:
-            if root.is_dir():
-                for path in _walk(str(root), Path(os.path.realpath(root))):
-                    yield _document(path, os.path.relpath(path, root))
-            else:
-                yield _document(str(root), root.name)
+            yield from _listed(root)
+
+    def _check_ids(self) -> None:
+        """Refuse what would overwrite one file by another. Nothing is remembered: every name is looked up elsewhere."""
+        for index, root in enumerate(self.roots[1:], start=1):
+            for document in _listed(root):
+                for other in self.roots[:index]:
+                    path = _listed_as(document.id, other)
+                    if path is not None and document.uri is not None and not Path(path).samefile(document.uri):
+                        raise ConfigurationError(
+                            f"{path!r} and {document.uri!r} would both be document {document.id!r}, the path below "
+                            "what was given: give a folder that holds both, or ingest them into two collections"
+                        )
+
+
+def _listed(root: Path) -> Iterator[Document]:
+    if root.is_dir():
+        for path in _walk(str(root), Path(os.path.realpath(root))):
+            yield _document(path, os.path.relpath(path, root))
+    else:
+        yield _document(str(root), root.name)
+
+
+def _listed_as(name: str, root: Path) -> str | None:
+    """The file that a root lists under this id, if any."""
+    if not root.is_dir():
+        return str(root) if root.name == name else None
+    path = os.path.join(root, name)  # noqa: PTH118 - a name that is no Unicode stays as it is
+    if any(part.startswith(".") for part in name.split("/")) or not os.path.isfile(path):  # noqa: PTH113 - as above
+        return None
+    return path if not os.path.islink(path) or _is_file_below(path, Path(os.path.realpath(root))) else None  # noqa: PTH114
 
 
 def _walk(folder: str, top: Path) -> Iterator[str]:

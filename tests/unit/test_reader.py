@@ -137,3 +137,22 @@ def test_folder_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "z").rmdir()
     with pytest.raises(FileNotFoundError):
         list(documents)
+
+
+@pytest.mark.parametrize("second", ["two", "two/a.md"])
+def test_two_files_of_one_id_are_refused(tmp_path: Path, second: str) -> None:
+    """Where two roots hold different files of one id, the error names both, before anything is read."""
+    _write(tmp_path, "one/a.md", "one/first.md", "two/a.md")
+    documents = iter(FileReader(tmp_path / "one", tmp_path / second))
+    with pytest.raises(ConfigurationError) as caught:
+        next(documents)
+    for said in (str(tmp_path / "one" / "a.md"), str(tmp_path / "two" / "a.md"), "document 'a.md'", "two collections"):
+        assert said in str(caught.value)
+
+
+def test_one_file_by_two_ways_is_one_document(tmp_path: Path) -> None:
+    """Roots that lead to the same file, or list other names, do not get into each other's way."""
+    _write(tmp_path, "one/a.md", "one/.b.md", "two/b.md", "two/.b.md")
+    assert _ids(tmp_path / "one", tmp_path / "one" / "a.md", tmp_path / "one") == ["a.md"] * 3
+    assert _ids(tmp_path / "one", tmp_path / "two") == ["a.md", "b.md"]
+    assert _ids(tmp_path / "one", tmp_path / "two" / ".b.md") == ["a.md", ".b.md"]
