@@ -1,17 +1,29 @@
-"""Settings: one typed object, read from `DOCMILL_…` variables when asked for, never at import."""
+"""Settings: one typed object, read from `DOCMILL_…` variables and a file when asked for, never at import."""
 
 import os
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from orchestrator.contracts.addresses import cache_kind, celery_address, redacted, sqlalchemy_url
 from orchestrator.contracts.errors import ConfigurationError
+from orchestrator.contracts.spec import VectorStoreName
 
-__all__ = ["Settings", "load_settings"]
+__all__ = ["FILE_VARIABLE", "Settings", "load_settings", "settings_file", "source_of"]
+
+FILE_VARIABLE = "DOCMILL_SETTINGS_FILE"
+_FILE_NAME = "docmill.toml"  # in the folder in which the program is started
 
 
 def _default_home() -> Path:
@@ -25,7 +37,10 @@ def _default_home() -> Path:
 
 
 class Settings(BaseSettings):
-    """Where the services are, and the defaults of a pipeline. Every field is `DOCMILL_<FIELD>` in the environment."""
+    """Where the services are, and the defaults of a pipeline.
+
+    Every field is `DOCMILL_<FIELD>` in the environment, and `<field>` in the settings file; the environment wins.
+    """
 
     # Input stays out of pydantic's own errors, which tracebacks show: it may hold a key or a password.
     model_config = SettingsConfigDict(env_prefix="DOCMILL_", frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -42,9 +57,17 @@ class Settings(BaseSettings):
     # Defaults of a pipeline.
     embedder: str = Field(default="wordllama", description="embedder of pipelines that name none")
     llm: str | None = Field(default=None, description="language model of extractors that name none: openai/<model>")
+    tokenizer: str = Field(default="cl100k_base", description="encoding that chunks are measured in")
+    context_window: int = Field(default=3900, ge=1, description="tokens of prompt and answer of a language model")
+    num_output: int = Field(default=256, ge=0, description="tokens of it that are kept free for the answer")
+    transformations: tuple[dict[str, Any], ...] | None = Field(
+        default=None, description="steps of pipelines that name none; without it they split and embed"
+    )
     chunk_size: int = Field(default=1024, ge=1, description="tokens a node at most")
     chunk_overlap: int = Field(default=200, ge=0, description="tokens that neighbouring nodes may share")
-    vector_store: str = Field(default="pgvector", description="vector store of pipelines that name none, and of search")
+    vector_store: VectorStoreName = Field(
+        default="pgvector", description="vector store of pipelines that name none, and of search"
+    )
     sqlite_vectors: Path | None = Field(default=None, description="file of the sqlite vector store; default in home")
     models_path: Path | None = Field(default=None, description="folder of ONNX models, one folder a model")
     modules: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -102,6 +125,32 @@ class Settings(BaseSettings):
                 raise ValueError(f"{place!r} does not name a class: write module:Class")
         return value
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the file."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=_file_values())
+
+    @field_validator("transformations", mode="before")
+    @classmethod
+    def _is_json(cls, value: object) -> object:
+        if isinstance(value, str):  # of a variable, which was no JSON
+            raise ValueError('in the environment it is JSON: [{"name": "embed", "embedder": "wordllama"}]')
+        return value
+
+    @field_validator("transformations")
+    @classmethod
+    def _are_named(cls, value: tuple[dict[str, Any], ...] | None) -> tuple[dict[str, Any], ...] | None:
+        if value is not None and (not value or not all(isinstance(step.get("name"), str) for step in value)):
+            raise ValueError("each transformation is a table with a name, as in a pipeline file, and one is needed")
+        return value
+
     @field_validator("cache_url")
     @classmethod
     def _is_a_cache(cls, value: str | None) -> str | None:
@@ -127,6 +176,8 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if self.chunk_overlap >= self.chunk_size:
             raise ValueError(f"chunk_overlap {self.chunk_overlap} must be smaller than chunk_size {self.chunk_size}")
+        if self.num_output >= self.context_window:
+            raise ValueError(f"num_output {self.num_output} must be smaller than context_window {self.context_window}")
         if self.segment_batches > self.window // 2:
             raise ValueError(
                 f"segment_batches {self.segment_batches} must be at most half of window {self.window}, "
@@ -172,13 +223,16 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> Settings:
-    """The settings from the environment, with overrides.
+    """The settings from the environment and the settings file, with overrides.
 
     Raises:
-        ConfigurationError: a value is out of range; the message names the variable, the value and what is allowed.
+        ConfigurationError: a value is out of range; the message names the variable, the value and what is allowed. Or
+            the settings file cannot be read.
     """
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
+    except SettingsError as error:
+        raise ConfigurationError(f"the environment cannot be read: {error}; lists and tables are JSON there") from error
     except ValidationError as error:
         problems = []
         for problem in error.errors():
@@ -186,6 +240,49 @@ def load_settings(**overrides: object) -> Settings:
             given = problem["input"]
             if place.endswith(("_url", "_key")):  # may hold a password, or be one
                 given = redacted(str(given)) if place.endswith("_url") else "***"
-            name = f"DOCMILL_{place.upper()}={given!r}: " if place else ""
+            name = f"{_spoken_name(place)}={given!r}: " if place else ""
             problems.append(name + problem["msg"].removeprefix("Value error, "))
         raise ConfigurationError("; ".join(problems)) from error
+
+
+def settings_file() -> Path | None:
+    """The settings file: the one that DOCMILL_SETTINGS_FILE names, else docmill.toml in the current folder, if any."""
+    named = os.environ.get(FILE_VARIABLE)
+    if named:
+        return Path(named)
+    path = Path(_FILE_NAME)
+    return path if path.is_file() else None
+
+
+def source_of(settings: Settings, name: str) -> str:
+    """Where a setting's value came from: environment, the settings file, an argument, or default."""
+    if name not in settings.model_fields_set:
+        return "default"
+    if f"DOCMILL_{name.upper()}" in os.environ:
+        return "environment"
+    return str(settings_file()) if name in _file_values() else "argument"
+
+
+def _file_values() -> dict[str, Any]:
+    """What the settings file says.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is not TOML.
+    """
+    path = settings_file()
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"settings file {str(path)!r} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"settings file {str(path)!r} is not TOML: {error}") from error
+
+
+def _spoken_name(place: str) -> str:
+    """A setting as whoever set it knows it."""
+    name = place.partition(".")[0]
+    if f"DOCMILL_{name.upper()}" not in os.environ and name in _file_values():
+        return f"{settings_file()}: {place}"
+    return f"DOCMILL_{place.upper()}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 from orchestrator.contracts.errors import ConfigurationError
+from orchestrator.settings import Settings, load_settings
 from workers.tokens.counter import TokenCounter, TokenizerLike
 
 __all__ = ["DEFAULT_PADDING", "PromptHelper"]
@@ -56,6 +58,12 @@ class PromptHelper:
         self.chunk_overlap_ratio = chunk_overlap_ratio
         self.chunk_size_limit = chunk_size_limit
         self.counter = TokenCounter(tokenizer)
+
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None) -> Self:
+        """With the context window, the room for the answer and the tokenizer of the settings; default: those of now."""
+        settings = settings or load_settings()
+        return cls(settings.context_window, settings.num_output, tokenizer=settings.tokenizer)
 
     def available_context_size(self, prompt: str | Sequence[object], *, tools: Sequence[object] | None = None) -> int:
         """Tokens that are left for texts, beside the prompt, the tools and the answer.

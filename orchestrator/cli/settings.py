@@ -30,7 +30,11 @@ def settings(as_json: AsJson = False) -> None:
         return
     columns = ("name", "value", "source", "meaning")
     print_table(None, columns, [[_cell(row[column]) for column in columns] for row in rows])
-    typer.echo("each is set by a variable: chunk_size by DOCMILL_CHUNK_SIZE", err=True)
+    typer.echo(
+        "each is set by a variable (chunk_size by DOCMILL_CHUNK_SIZE), or by its name in docmill.toml, or in the file "
+        "that DOCMILL_SETTINGS_FILE names",
+        err=True,
+    )
 
 
 def _rows(settings: "Settings") -> list[dict[str, Any]]:
@@ -66,13 +70,14 @@ def _value(settings: "Settings", name: str) -> Any:
 
 
 def _source(settings: "Settings", name: str) -> str:
-    if name in settings.model_fields_set:
-        return "environment"
-    return "embedded stack" if name in _ADDRESSES and settings.is_embedded else "default"
+    from orchestrator.settings import source_of
+
+    source = source_of(settings, name)
+    return "embedded stack" if source == "default" and name in _ADDRESSES and settings.is_embedded else source
 
 
 def _cell(value: Any) -> str:
     """A cell of the table: nothing for what is not set."""
     if value is None:
         return ""
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

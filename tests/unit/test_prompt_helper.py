@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.contracts.errors import ConfigurationError
+from orchestrator.settings import load_settings
 from workers.prompt_helper import PromptHelper
 from workers.tokens import get_tokenizer
 
@@ -179,3 +180,14 @@ def test_hard_texts_are_repacked_in_no_time() -> None:
     """Long runs of blank lines and lone surrogates are packed like any other text."""
     packed = PromptHelper(200, 100).repack("", ["first" + "\n" * 100_000 + "second \ud800"])
     assert packed == ["first\n\nsecond \ufffd"]
+
+
+def test_settings_give_window_answer_and_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helper made from the settings keeps to their context window, room for the answer and tokenizer."""
+    monkeypatch.setenv("DOCMILL_CONTEXT_WINDOW", "1000")
+    helper = PromptHelper.from_settings(load_settings(num_output=100, tokenizer="o200k_base"))
+    assert (helper.context_window, helper.num_output) == (1000, 100)
+    word = "Donaudampfschifffahrtsgesellschaft"
+    counts = [get_tokenizer(name).count(word) for name in ("o200k_base", "cl100k_base")]
+    assert helper.counter.get_string_tokens(word) == counts[0] != counts[1]
+    assert PromptHelper.from_settings().num_output == 256

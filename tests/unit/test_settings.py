@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from orchestrator.contracts.errors import ConfigurationError
-from orchestrator.settings import Settings, load_settings
+from orchestrator.settings import Settings, load_settings, source_of
 
 _DATABASE = "postgresql://host/db"
 _BROKER = "redis://host:6379/0"
@@ -201,3 +201,63 @@ def test_home_is_where_data_belongs(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_every_variable_is_a_field() -> None:
     """The settings have no field that the environment cannot reach."""
     assert {name for name in Settings.model_fields if not name.isidentifier() or name != name.lower()} == set()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which the program is started."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_settings_may_stand_in_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docmill.toml in the current folder is read at each call; the environment overrules it, an argument both."""
+    (folder / "docmill.toml").write_text('chunk_size = 512\nwindow = 64\nmodules = ["a", "b"]\n', encoding="utf-8")
+    assert (load_settings().chunk_size, load_settings().window, load_settings().modules) == (512, 64, ("a", "b"))
+    monkeypatch.setenv("DOCMILL_CHUNK_SIZE", "300")
+    monkeypatch.setenv("DOCMILL_WINDOW", "32")
+    settings = load_settings(window=16)
+    assert (settings.chunk_size, settings.window) == (300, 16)
+    assert [source_of(settings, name) for name in ("chunk_size", "modules", "embedder")] == [
+        "environment",
+        "docmill.toml",
+        "default",
+    ]
+
+
+def test_the_file_may_lie_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DOCMILL_SETTINGS_FILE names the file to read, and no other is; tables in it are transformations."""
+    (folder / "docmill.toml").write_text("chunk_size = 512\n", encoding="utf-8")
+    (folder / "other.toml").write_text('[[transformations]]\nname = "embed"\nembedder = "hashed"\n', encoding="utf-8")
+    monkeypatch.setenv("DOCMILL_SETTINGS_FILE", str(folder / "other.toml"))
+    settings = load_settings()
+    assert (settings.chunk_size, settings.transformations) == (1024, ({"name": "embed", "embedder": "hashed"},))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("chunk_size = 0\n", "docmill.toml: chunk_size=0: .*greater than or equal to 1"),
+        ("chunks = 7\n", "docmill.toml: chunks=7: "),
+        ("chunk_size = 64\n", "chunk_overlap 200 must be smaller than chunk_size 64"),
+        ("num_output = 4000\n", "num_output 4000 must be smaller than context_window 3900"),
+        ("transformations = []\n", "one is needed"),
+        ("chunk_size\n", "settings file 'docmill.toml' is not TOML"),
+    ],
+)
+def test_what_is_wrong_with_the_file_is_said(folder: Path, content: str, said: str) -> None:
+    """An entry that is not allowed is named with the file, its value and what is allowed."""
+    (folder / "docmill.toml").write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=said):
+        load_settings()
+
+
+def test_a_file_that_is_named_must_be_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing file that DOCMILL_SETTINGS_FILE names is an error, and so are tables that are not JSON."""
+    monkeypatch.setenv("DOCMILL_SETTINGS_FILE", "missing.toml")
+    with pytest.raises(ConfigurationError, match=r"'missing\.toml' cannot be read: No such file"):
+        load_settings()
+    monkeypatch.delenv("DOCMILL_SETTINGS_FILE")
+    monkeypatch.setenv("DOCMILL_TRANSFORMATIONS", "embed")
+    with pytest.raises(ConfigurationError, match=r"TRANSFORMATIONS.*JSON"):
+        load_settings()
