@@ -12,15 +12,16 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
-from orchestrator.contracts.documents import MAX_ID_BYTES, Document
+from orchestrator.contracts.documents import MAX_ID_BYTES, Document, SplitDocument
 from orchestrator.contracts.errors import DocumentError
 from orchestrator.contracts.hashing import canonical_json, digest
-from orchestrator.contracts.payload import BatchDocument, serialize
+from orchestrator.contracts.packed_nodes import pack_handed
+from orchestrator.contracts.payload import BatchDocument, encode_payload, serialize
 from orchestrator.contracts.spec import DocstoreStrategy, PipelineSpec
 from orchestrator.ledger import documents as ledger_documents
 from orchestrator.ledger.documents import DocumentRow, KnownDocument, version_of
 from orchestrator.ledger.engine import begin
-from orchestrator.ledger.failures import Failure
+from orchestrator.ledger.failures import Failure, resolve
 
 __all__ = ["Dedupe", "Numbered", "SliceTally"]
 
@@ -43,6 +44,12 @@ class SliceTally:
     stamps: list[tuple[str, str | None]] = field(default_factory=list)
     guarded: list[tuple[str, int]] = field(default_factory=list)
     aliases: list[DocumentRow] = field(default_factory=list)
+    kept_aliases: list[str] = field(default_factory=list)  # which the ledger has as they are
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of documents that it holds on to."""
+        return sum(len(alias.payload or b"") for alias in self.aliases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class _Body:
 
     content: bytes
     is_text: bool
+    is_split: bool
     body_hash: str
     content_hash: str
     stamp: str | None
@@ -74,8 +82,11 @@ class Dedupe:
         tally, self.tally = self.tally, SliceTally()
         return tally
 
-    def survivors(self, documents: Sequence[Numbered]) -> Iterator[BatchDocument]:
-        """The documents of a slice that are new or changed, read one at a time."""
+    def survivors(self, documents: Sequence[Numbered]) -> Iterator[BatchDocument | None]:
+        """The documents of a slice that are new or changed, read one at a time.
+
+        None now and then: no document, but a moment to take the tally, which holds the documents of aliases.
+        """
         latest = self._admitted(documents)
         with begin(self.engine) as connection:
             known = ledger_documents.known(connection, self.collection, list(latest))
@@ -156,7 +167,7 @@ class Dedupe:
 
     def _without_duplicates(
         self, undecided: Sequence[tuple[str, Numbered]], known: dict[str, KnownDocument]
-    ) -> Iterator[BatchDocument]:
+    ) -> Iterator[BatchDocument | None]:
         """As `survivors`, but equal content under a second id becomes an alias of the first."""
         owners: dict[str, str] = {}
         leaving: set[str] = set()  # owners that say something else now: their old body is somebody else's to keep
@@ -172,6 +183,7 @@ class Dedupe:
                 )
             owners = {body: owner for body, owner in found.items() if owner not in leaving} | owners
             yield from self._decide_duplicates(read, owners, known)
+            yield None
 
     def _read_in_blocks(self, undecided: Sequence[tuple[str, Numbered]]) -> Iterator[list[tuple[Numbered, _Body]]]:
         """Bodies, a few megabytes at a time: a slice of large files does not fit into memory."""
@@ -198,11 +210,23 @@ class Dedupe:
             owner = owners.get(body.body_hash)
             has_nodes = row is not None and row.alias_of is None
             if owner is not None and owner != name and not has_nodes:
-                self.tally.duplicate += 1
-                self.tally.aliases.append(_alias(name, owner, body, version_of(self.job_number, numbered[0])))
+                self._record_alias(numbered, body, owner, known)
             elif not (has_nodes and self._is_unchanged(numbered, body, known)):
                 owners.setdefault(body.body_hash, name)
                 yield self._survivor(numbered, body, known)
+
+    def _record_alias(self, numbered: Numbered, body: _Body, owner: str, known: dict[str, KnownDocument]) -> None:
+        name = numbered[1].name
+        version = version_of(self.job_number, numbered[0])
+        self.tally.duplicate += 1
+        row = known.get(name)
+        said = (owner, body.content_hash, self.fingerprint)
+        if row is not None and (row.alias_of, row.content_hash, row.fingerprint) == said:
+            self.tally.kept_aliases.append(name)
+            self.tally.guarded.append((name, version))
+            return
+        payload = encode_payload([_batch_document(numbered, body, known)])
+        self.tally.aliases.append(_alias(name, owner, body, version, payload))
 
     def write(self, connection: Connection, job_id: str, tally: SliceTally, *, has_rivals: bool) -> None:
         """Write to the ledger's documents what a tally says of them."""
@@ -213,11 +237,13 @@ class Dedupe:
         if touched:
             ledger_documents.lock(connection, self.collection, touched)
         ledger_documents.refresh_stamps(connection, self.collection, tally.stamps)
-        ledger_documents.claim(connection, self.collection, self.fingerprint, job_id, tally.aliases)
+        written = ledger_documents.claim(connection, self.collection, self.fingerprint, job_id, tally.aliases)
+        # An alias is ingested, by way of the first: what kept it out before is resolved.
+        resolve(connection, self.collection, self.job_number, [*written, *tally.kept_aliases])
         ledger_documents.guard_version(connection, self.collection, guarded)
 
 
-def _alias(name: str, owner: str, body: _Body, version: int) -> DocumentRow:
+def _alias(name: str, owner: str, body: _Body, version: int, payload: bytes) -> DocumentRow:
     return DocumentRow(
         id=name,
         content_hash=body.content_hash,
@@ -226,6 +252,7 @@ def _alias(name: str, owner: str, body: _Body, version: int) -> DocumentRow:
         alias_of=owner,
         node_count=0,
         version=version,
+        payload=payload,
     )
 
 
@@ -241,6 +268,7 @@ def _batch_document(numbered: Numbered, body: _Body, known: dict[str, KnownDocum
         content_hash=body.content_hash,
         body_hash=body.body_hash,
         stamp=body.stamp,
+        is_split=body.is_split,
     )
 
 
@@ -270,6 +298,8 @@ def _read_body(document: Document, max_bytes: int) -> _Body:
         serialize(document.metadata)  # JSON knows integers of any size, the payload does not
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DocumentError("read", f"its metadata is not JSON of 64-bit numbers: {error}") from error
+    if isinstance(document, SplitDocument):
+        return _split_body(document, max_bytes)
     path = document.path
     stamp = None
     if path is None:
@@ -281,7 +311,23 @@ def _read_body(document: Document, max_bytes: int) -> _Body:
         raise DocumentError("read", "the document is empty" if not content else "the document is only white space")
     # A text is taken as it is, a file is parsed: the same bytes are not the same body.
     body_hash = digest("text" if path is None else "file", content)
-    return _Body(content, path is None, body_hash, digest(body_hash, metadata), stamp)
+    return _Body(content, path is None, False, body_hash, digest(body_hash, metadata), stamp)
+
+
+def _split_body(document: SplitDocument, max_bytes: int) -> _Body:
+    """The nodes of a document that somebody else has split. Their order and metadata are part of what it says."""
+    nodes = [node for node in document.nodes if node.text.strip()]
+    try:
+        for node in nodes:
+            canonical_json(node.metadata)
+        content = pack_handed(nodes)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise DocumentError("read", f"metadata of its nodes are not JSON of 64-bit numbers: {error}") from error
+    _check_size(len(content), max_bytes)
+    if not nodes:
+        raise DocumentError("read", "its nodes have no text")
+    body_hash = digest("nodes", content)
+    return _Body(content, True, True, body_hash, digest(body_hash), None)
 
 
 def _without_waiting(path: str, flags: int) -> int:

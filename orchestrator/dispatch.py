@@ -5,7 +5,7 @@ without a message is found by the reconciler.
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import structlog
@@ -35,8 +35,15 @@ _FLUSH_BYTES = 8 * 1024 * 1024  # compressed payloads held by the client at most
 _MASS_DELETE_FLOOR = 10  # so few documents may always go: a share of them says nothing
 
 
-def dispatch(connections: Connections, job: JobRow, source: Iterable[Document], *, allow_mass_delete: bool) -> None:
-    """Read a source to its end, and leave the job to the workers.
+def dispatch(
+    connections: Connections,
+    job: JobRow,
+    source: Iterable[Document],
+    *,
+    allow_mass_delete: bool,
+    on_slice: Callable[[], None] = lambda: None,
+) -> None:
+    """Read a source to its end, and leave the job to the workers. `on_slice` is called after each slice.
 
     Raises:
         Exception: whatever the source raises. The job then fails, after what was read is done; nothing is deleted.
@@ -47,6 +54,7 @@ def dispatch(connections: Connections, job: JobRow, source: Iterable[Document], 
             for documents_of_slice in _slices(source, connections.settings.slice_documents):
                 if not writer.add(documents_of_slice):
                     break  # cancelled meanwhile
+                on_slice()
             writer.finish_batches()
     except BaseException as error:
         # What was read is ingested all the same, unless it is the ledger that does not answer.
@@ -119,8 +127,9 @@ class _SliceWriter:
         """Take one slice; False when the job takes no more."""
         ready: list[NewBatch] = []
         for survivor in self.dedupe.survivors(slice_):
-            ready.extend(self.packer.add(survivor))
-            if sum(len(batch.payload) for batch in ready) > _FLUSH_BYTES:
+            if survivor is not None:
+                ready.extend(self.packer.add(survivor))
+            if sum(len(batch.payload) for batch in ready) + self.dedupe.tally.payload_bytes > _FLUSH_BYTES:
                 self._write(ready)
                 ready = []
         return self._write(ready) is JobState.ENQUEUING

@@ -18,7 +18,6 @@ from pydantic_settings import (
 
 from orchestrator.contracts.addresses import cache_kind, celery_address, redacted, sqlalchemy_url
 from orchestrator.contracts.errors import ConfigurationError
-from orchestrator.contracts.spec import VectorStoreName
 
 __all__ = ["FILE_VARIABLE", "Settings", "load_settings", "settings_file", "source_of"]
 
@@ -65,9 +64,7 @@ class Settings(BaseSettings):
     )
     chunk_size: int = Field(default=1024, ge=1, description="tokens a node at most")
     chunk_overlap: int = Field(default=200, ge=0, description="tokens that neighbouring nodes may share")
-    vector_store: VectorStoreName = Field(
-        default="pgvector", description="vector store of pipelines that name none, and of search"
-    )
+    vector_store: str = Field(default="pgvector", description="vector store of pipelines that name none, and of search")
     sqlite_vectors: Path | None = Field(default=None, description="file of the sqlite vector store; default in home")
     models_path: Path | None = Field(default=None, description="folder of ONNX models, one folder a model")
     modules: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -5,9 +5,9 @@ from typing import Any
 
 from orchestrator.contracts.documents import Document
 from orchestrator.contracts.payload import BatchDocument
-from orchestrator.contracts.spec import DocstoreStrategy, PipelineSpec
+from orchestrator.contracts.spec import PipelineSpec
 from orchestrator.dedupe import Dedupe, SliceTally
-from orchestrator.ledger import documents
+from orchestrator.ledger import aliases, documents
 from orchestrator.ledger.documents import DocumentRow, version_of
 from orchestrator.ledger.jobs import JobRow, refuse
 from tests.ledgers import Ledger, pipeline_spec
@@ -32,7 +32,7 @@ class Run:
         """Take a slice, and write its tally."""
         numbered = list(enumerate(found, self.sequence))
         self.sequence += len(found)
-        self.survivors = list(self.dedupe.survivors(numbered))
+        self.survivors = [document for document in self.dedupe.survivors(numbered) if document is not None]
         tally = self.dedupe.take_tally()
         self.ledger.call(refuse, self.job.id, tally.failures)
         self.ledger.call(self.dedupe.write, self.job.id, tally, has_rivals=self.has_rivals)
@@ -54,8 +54,7 @@ class Run:
         ]
         spec = self.job.spec
         written = self.ledger.call(documents.claim, spec.collection, spec.fingerprint, self.job.id, rows)
-        if spec.strategy is DocstoreStrategy.DUPLICATES_ONLY:
-            self.ledger.call(documents.release_aliases, spec.collection, written)
+        self.ledger.call(aliases.promote, self.job, written)
         return written
 
     @property

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, RowMapping, event, select, update
 
+from orchestrator.contracts.payload import BatchDocument, decode_payload
 from orchestrator.contracts.report import BatchState, JobState
 from orchestrator.contracts.spec import DocstoreStrategy, PipelineSpec, TransformationSpec
 from orchestrator.ledger import batches, documents, jobs, tables
@@ -143,6 +144,11 @@ class Ledger:
         """The row of a job."""
         with begin(self.engine) as connection:
             return connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).mappings().one()
+
+    def payloads(self, job_id: str) -> list[BatchDocument]:
+        """The documents of a job's batches."""
+        rows = self.call(Connection.execute, select(tables.batches.c.payload).where(tables.batches.c.job_id == job_id))
+        return [document for payload in rows.scalars() for document in decode_payload(payload)]
 
     def change_job(self, job_id: str, **values: Any) -> None:
         """Write into the row of a job."""

@@ -8,7 +8,7 @@ from orchestrator.contracts.errors import TransientError
 from orchestrator.contracts.nodes import Node
 from workers.transformations.contract import Transformation, transformation
 
-__all__ = ["Deadly", "Endless", "Flaky", "Hungry", "Poisonous", "Slow", "Unready"]
+__all__ = ["Deadly", "Endless", "Flaky", "Hungry", "Picky", "Poisonous", "Slow", "Unready"]
 
 
 @transformation("test_slow", version=1)
@@ -52,6 +52,19 @@ class Deadly(Transformation):
         """Die without a word."""
         if any(self.word in node.text for node in nodes):
             os._exit(139)
+        return nodes
+
+
+@transformation("test_picky", version=1)
+class Picky(Transformation):
+    """Refuses documents whose metadata say so, or dies of them: the same text under another id fares better."""
+
+    def __call__(self, nodes: list[Node]) -> list[Node]:
+        """Raise, or end the process."""
+        if nodes[0].metadata.get("deadly"):
+            os._exit(139)
+        if nodes[0].metadata.get("refused"):
+            raise RuntimeError("refused")
         return nodes
 
 

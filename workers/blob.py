@@ -36,7 +36,7 @@ def encode_result(result: BatchResult) -> bytes:
     )
     nodes = [node for document in result.documents for node in document.nodes]
     vectors = b""
-    if nodes:
+    if nodes and result.dimension:
         vectors = np.stack([node.embedding for node in nodes if node.embedding is not None]).astype("<f4").tobytes()
     return b"".join((_HEADER.pack(_MAGIC, _VERSION, len(head)), head, vectors))
 
@@ -67,6 +67,8 @@ def _attach_vectors(result: BatchResult, data: memoryview) -> None:
     expected = 4 * result.dimension * len(nodes)
     if len(data) != expected:
         raise PayloadError(f"result blob holds {len(data)} bytes of vectors; its {len(nodes)} nodes need {expected}")
+    if not expected:
+        return  # no nodes, or nothing was embedded
     matrix = np.frombuffer(data, "<f4").reshape(len(nodes), result.dimension)
     for node, row in zip(nodes, matrix, strict=True):
         node.embedding = row

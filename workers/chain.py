@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from orchestrator.contracts.errors import ConfigurationError, DocumentError, TokenBudgetExceeded, TransientError
 from orchestrator.contracts.hashing import digest
 from orchestrator.contracts.nodes import Node
+from orchestrator.contracts.packed_nodes import unpack_handed
 from orchestrator.contracts.payload import BatchDocument
 from orchestrator.contracts.spec import PipelineSpec
 from orchestrator.ledger.failures import Failure
 from orchestrator.ledger.payments import Cost, Payment
 from workers.caches.ingestion_cache import IngestionCache
 from workers.caches.single_flight import in_single_flight
-from workers.embedders import get_embedder
+from workers.embedders import Embedder, get_embedder
 from workers.llms.remembered import remembering
 from workers.tokens.spending import Spending, about_to_spend, collecting, spending_for, spent
 from workers.tokens.tokenizer import get_tokenizer
@@ -86,11 +87,12 @@ class Chain:
         self.spec = spec
         self.cache = cache
         steps = [build_transformation(step) for step in spec.transformations]
-        last = steps.pop()
-        if not isinstance(last, Embed):
-            raise ConfigurationError(f"the last transformation is {last.name!r}; it must be 'embed'")
-        self.embedder = get_embedder(last.embedder)
-        self.texts_a_call = last.batch_size
+        self.embedder: Embedder | None = None  # without one the nodes are the product as they are
+        last = steps[-1]
+        if isinstance(last, Embed):
+            self.embedder = get_embedder(last.embedder)
+            self.texts_a_call = last.batch_size
+            steps.pop()
         self.steps = steps
         # The fingerprint of everything up to and including each step: what a cached result depends on.
         prefixes = [step.fingerprint for step in spec.transformations]
@@ -108,7 +110,11 @@ class Chain:
         results = [DocumentResult(document) for document in documents]
         with collecting(bill.spending), remembering(self.cache):
             self._transform(results, bill)
-            self._embed([node for result in results for node in result.nodes], bill)
+            nodes = [node for result in results for node in result.nodes]
+            if self.embedder is None:
+                _count_tokens(nodes)
+                return BatchResult(results, "", 0)
+            self._embed(self.embedder, nodes, bill)
             return BatchResult(results, self.embedder.model, self.embedder.dimension)
 
     def _transform(self, results: Sequence[DocumentResult], bill: BatchBill) -> None:
@@ -141,7 +147,7 @@ class Chain:
     ) -> Iterator[tuple[int, list[Node]]]:
         """Run the steps of one document from `first` on; yields (step, its nodes), and fills in the result."""
         # Copies: documents with equal content share what was found, and the next step may change it.
-        result.nodes = [_whole(result.document)] if nodes is None else _copies(nodes)
+        result.nodes = _as_it_came(result.document) if nodes is None else _copies(nodes)
         for index, step in enumerate(self.steps[first:], start=first):
             try:
                 with spending_for(step.name):
@@ -157,9 +163,8 @@ class Chain:
             is_last = index == len(self.steps) - 1
             yield index, result.nodes if is_last else _copies(result.nodes)
 
-    def _embed(self, nodes: Sequence[Node], bill: BatchBill) -> None:
+    def _embed(self, embedder: Embedder, nodes: Sequence[Node], bill: BatchBill) -> None:
         """Give every node its vector, paying only for texts that nobody has embedded yet."""
-        embedder = self.embedder
         keys = [self.cache.embedding_key(embedder.model, node.text) for node in nodes]
         unique = dict(zip(keys, nodes, strict=True))
         vectors = self.cache.embeddings(list(unique), embedder.dimension)
@@ -170,7 +175,7 @@ class Chain:
         _count_tokens([unique[key] for key in missing])
 
         def work_out(part: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-            fresh = dict(zip(part, self._vectors([unique[key] for key in part]), strict=True))
+            fresh = dict(zip(part, self._vectors(embedder, [unique[key] for key in part]), strict=True))
             self.cache.put_embeddings(fresh)  # at once: what is paid for is kept, whatever happens next
             return fresh
 
@@ -183,23 +188,25 @@ class Chain:
         for key, node in zip(keys, nodes, strict=True):
             node.embedding = vectors[key]
 
-    def _vectors(self, nodes: Sequence[Node]) -> NDArray[np.float32]:
+    def _vectors(self, embedder: Embedder, nodes: Sequence[Node]) -> NDArray[np.float32]:
         """Ask the embedder, if the budget has the tokens; a row a node."""
         counted = sum(node.token_count for node in nodes)
         with spending_for(Embed.name), collecting() as spending:
             about_to_spend(lambda: counted)
-            rows = self.embedder.embed([node.text for node in nodes])
+            rows = embedder.embed([node.text for node in nodes])
             if not spending.total.embedding:  # no provider has billed them: our own count stands
-                spent(self.embedder.model, TokenUsage(embedding=counted, estimated=True))
+                spent(embedder.model, TokenUsage(embedding=counted, estimated=True))
         return rows
 
 
-def _whole(document: BatchDocument) -> Node:
-    """A document as it enters the chain."""
+def _as_it_came(document: BatchDocument) -> list[Node]:
+    """A document as it enters the chain: one node that is the whole of it, or those it was handed in as."""
+    if document.is_split:
+        return unpack_handed(document.content)
     metadata = dict(document.metadata)
     if document.is_text:
-        return Node(text=document.content.decode("utf-8", "surrogatepass"), metadata=metadata)
-    return Node(text="", content=document.content, metadata=metadata)
+        return [Node(text=document.content.decode("utf-8", "surrogatepass"), metadata=metadata)]
+    return [Node(text="", content=document.content, metadata=metadata)]
 
 
 def _copies(nodes: Sequence[Node]) -> list[Node]:

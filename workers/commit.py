@@ -18,16 +18,17 @@ from orchestrator.contracts.errors import CollectionMismatch, PayloadError, Tran
 from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.messages import CommitMessage
 from orchestrator.contracts.nodes import nodes_hash
+from orchestrator.contracts.packed_nodes import pack_product
 from orchestrator.contracts.payload import decode_payload
 from orchestrator.contracts.queues import send_commit
-from orchestrator.contracts.spec import DocstoreStrategy
-from orchestrator.ledger import batches, control, documents
+from orchestrator.ledger import aliases, batches, control, documents, products
 from orchestrator.ledger.batches import BatchOutcome
 from orchestrator.ledger.documents import DocumentRow, version_of
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.failures import record, resolve
 from orchestrator.ledger.jobs import JobRow
 from orchestrator.ledger.payments import Cost
+from orchestrator.ledger.products import Product
 from workers.blob import decode_result
 from workers.chain import BatchResult, DocumentResult
 from workers.context import WorkerContext
@@ -109,6 +110,7 @@ def _write(
     results: dict[int, BatchResult],
 ) -> tuple[list[BatchOutcome], Sequence[batches.Published]]:
     """The transaction: (what was committed, what must run again because its nodes are lost)."""
+    has_aliases = aliases.hold(connection, job)
     waiting = batches.lock_transformed(connection, job.id, list(attempts))
     current = {
         number: results[number] for number in waiting if number in results and waiting[number] == attempts[number]
@@ -124,7 +126,9 @@ def _write(
         # Which batch a stale node belonged to is not known; the sum is what counts.
         outcomes[0] = outcomes[0].with_removed(removed)
     resolve(connection, job.collection, job.number, winners.sequences)
-    _record_failures(connection, job, current)
+    failed = _record_failures(connection, job, current)
+    if has_aliases:
+        aliases.promote(connection, job, [*winners.sequences, *failed])
     batches.commit(connection, job.id, outcomes)
     failpoint("commit.written")
     return outcomes, lost
@@ -155,8 +159,6 @@ def _claim(connection: Connection, job: JobRow, current: dict[int, BatchResult])
                 latest[id] = document
     rows = [_row(job, document) for document in latest.values()]
     written = documents.claim(connection, job.collection, job.spec.fingerprint, job.id, rows)
-    if job.spec.strategy is DocstoreStrategy.DUPLICATES_ONLY:
-        documents.release_aliases(connection, job.collection, written)
     return _Winners({id: latest[id].document.sequence for id in written})
 
 
@@ -174,8 +176,8 @@ def _row(job: JobRow, result: DocumentResult) -> DocumentRow:
     )
 
 
-def _record_failures(connection: Connection, job: JobRow, current: dict[int, BatchResult]) -> None:
-    """Write what was refused, each with its document, which the batch's payload still holds."""
+def _record_failures(connection: Connection, job: JobRow, current: dict[int, BatchResult]) -> set[str]:
+    """Write what was refused, each with its document, which the batch's payload still holds; returns the ids."""
     failed = {
         number: [document.failure for document in result.documents if document.failure is not None]
         for number, result in current.items()
@@ -192,6 +194,7 @@ def _record_failures(connection: Connection, job: JobRow, current: dict[int, Bat
             first_at=held.first_started_at,
             payloads=alone,
         )
+    return {failure.document_id for found in failed.values() for failure in found}
 
 
 def _store_nodes(
@@ -203,6 +206,10 @@ def _store_nodes(
         return 0
     made_by = next(iter(current.values()))
     store = context.store_of(job.spec)
+    if store is None:
+        found = [(made.document.id, made.document.sequence, pack_product(made.nodes)) for made in written]
+        products.keep(connection, job.id, [Product(*fields) for fields in found])
+        return 0
     store.open_collection(connection, Collection(job.collection, made_by.model, made_by.dimension))
     store.upsert(connection, job.collection, [node for document in written for node in document.nodes])
     failpoint("commit.upserted")

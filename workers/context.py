@@ -96,9 +96,12 @@ class WorkerContext:
         """The job's chain, after a look at whether its collection takes such vectors: before they are paid for."""
         job = self.job(job_id)
         chain = Chain(job.spec, self.cache_of(job.spec))
+        store = self.store_of(job.spec)
+        if store is None or chain.embedder is None:
+            return chain
         with spending_for(Embed.name):  # a service may have to be asked
             made = Collection(job.collection, chain.embedder.model, chain.embedder.dimension)
-        held = self.store_of(job.spec).describe(job.collection)
+        held = store.describe(job.collection)
         if held not in (None, made):
             raise CollectionMismatch(job.collection, str(held), str(made))
         return chain
@@ -107,9 +110,9 @@ class WorkerContext:
         path = self.settings.sqlite_vectors or self.settings.home / "vectors.sqlite"
         return open_vector_store(name, self.engine, path)
 
-    def store_of(self, spec: PipelineSpec) -> VectorStore:
-        """The vector store of a pipeline."""
-        return self.store(spec.vector_store)
+    def store_of(self, spec: PipelineSpec) -> VectorStore | None:
+        """The vector store of a pipeline; None where the nodes are the product."""
+        return None if spec.vector_store is None else self.store(spec.vector_store)
 
     def fill_window(self, job_id: str) -> None:
         """Publish what fits into the job's window now."""

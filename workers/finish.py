@@ -6,7 +6,7 @@ import structlog
 
 from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.queues import send_optimize
-from orchestrator.ledger import documents, jobs
+from orchestrator.ledger import aliases, documents, jobs
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.jobs import Finish
 from workers.context import WorkerContext
@@ -36,11 +36,17 @@ def _step(context: WorkerContext, job_id: str) -> Finish:
     """Close the job, or remove one page of what vanished from its source; one transaction."""
     with begin(context.engine) as connection:
         outcome = jobs.finish(connection, job_id)
-        if outcome is Finish.DELETE:
-            job = context.job(job_id)
-            gone = documents.vanished(connection, job_id, _DELETED_AT_ONCE)
-            nodes = context.store_of(job.spec).remove_stale(connection, job.collection, {id: [] for id in gone})
+        if outcome is not Finish.DELETE:
+            return outcome
+        job = context.job(job_id)
+        gone = documents.vanished(connection, job_id, _DELETED_AT_ONCE)
+        # What stays of their aliases is ingested first: no content is missing from search meanwhile.
+        if not aliases.promote_from_vanished(connection, job, gone):
+            store = context.store_of(job.spec)
+            nodes = store.remove_stale(connection, job.collection, {id: [] for id in gone}) if store else 0
             deleted = documents.delete_documents(connection, job.collection, gone)
             jobs.add_deleted(connection, job_id, documents=deleted, nodes=nodes)
             failpoint("finish.deleting")
-    return outcome
+            return Finish.DELETE
+    context.fill_window(job_id)
+    return Finish.OPEN

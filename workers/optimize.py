@@ -10,5 +10,6 @@ __all__ = ["optimize"]
 def optimize(context: WorkerContext, job_id: str) -> str:
     """Index the job's collection if it is large enough and has no index; says what was done."""
     job = context.job(job_id)
-    built = context.store_of(job.spec).optimize(job.collection, context.settings.hnsw_rows)
+    store = context.store_of(job.spec)
+    built = store is not None and store.optimize(job.collection, context.settings.hnsw_rows)
     return f"indexed {job.collection}" if built else "nothing to do"

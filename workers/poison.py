@@ -11,7 +11,7 @@ from orchestrator.contracts.errors import PayloadError
 from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.payload import BatchDocument, decode_payload, encode_payload
 from orchestrator.contracts.report import BatchState
-from orchestrator.ledger import batches
+from orchestrator.ledger import aliases, batches
 from orchestrator.ledger.batches import Lease, NewBatch
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.failures import Failure, record
@@ -53,7 +53,9 @@ def give_up(context: WorkerContext, held: Lease, error: BaseException, cost: Cos
         documents = []
     names = [document.id for document in documents] or [f"(batch {held.number}: its payload cannot be read)"]
     found = [Failure.of(name, error, stage="transform") for name in names]
+    job = context.job(held.job_id)
     with begin(context.engine) as connection:
+        has_aliases = aliases.hold(connection, job)
         if batches.settle(connection, held, BatchState.FAILED, f"{type(error).__name__}: {error}", cost=cost):
             record(
                 connection,
@@ -63,6 +65,8 @@ def give_up(context: WorkerContext, held: Lease, error: BaseException, cost: Cos
                 first_at=held.first_started_at,
                 payloads=each_alone(documents),
             )
+            if has_aliases:
+                aliases.promote(connection, job, [document.id for document in documents])
     _log.warning("documents failed", job=held.job_id, batch=held.number, documents=len(names), error=repr(error))
     failpoint("poison.recorded")
     _go_on(context, held)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from orchestrator.contracts.errors import CollectionNotFound
+from orchestrator.contracts.errors import CollectionNotFound, ConfigurationError
 from orchestrator.contracts.nodes import nodes_hash
 from orchestrator.contracts.spec import PipelineSpec
 from orchestrator.ledger import audit
@@ -103,6 +103,7 @@ class Verification:
 
     Raises:
         CollectionNotFound: neither the ledger nor the vector store knows the collection.
+        ConfigurationError: its latest job has no vector store.
     """
 
     def __init__(self, engine: Engine, settings: Settings, collection: str) -> None:
@@ -110,8 +111,12 @@ class Verification:
             self._spec: PipelineSpec | None = audit.latest_spec(connection, collection)
             self.jobs_at_work = audit.jobs_at_work(connection, collection)
             is_known = collection in audit.collection_names(connection)
+        if self._spec is not None and self._spec.vector_store is None:
+            raise ConfigurationError(
+                f"collection {collection!r} has no vector store that could be verified: its nodes are its jobs' product"
+            )
         self.collection = collection
-        self.vector_store = self._spec.vector_store if self._spec else settings.vector_store
+        self.vector_store = (self._spec and self._spec.vector_store) or settings.vector_store
         self.documents = 0
         self.nodes = 0
         self._engine = engine
@@ -127,7 +132,7 @@ class Verification:
         Raises:
             ConfigurationError: the embedder is not installed here.
         """
-        if self._spec is None or self._held is None:
+        if self._spec is None or self._spec.embedder is None or self._held is None:
             return None
         embedder = get_embedder(self._spec.embedder, self._models_path)
         if (self._held.model, self._held.dimension) == (embedder.model, embedder.dimension):

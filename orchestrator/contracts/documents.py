@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from orchestrator.contracts.errors import DocumentError
 from orchestrator.contracts.hashing import digest
 
-__all__ = ["MAX_ID_BYTES", "Document"]
+__all__ = ["MAX_ID_BYTES", "Document", "SplitDocument"]
 
 MAX_ID_BYTES = 1024  # in UTF-8; with the collection's name it fits a key of Postgres' B-trees, 2,704 bytes
 
@@ -57,3 +57,10 @@ class Document(BaseModel):
         if "://" in self.uri:
             raise DocumentError("read", f"uri {self.uri!r} cannot be read: allowed are paths and file: URIs")
         return Path(self.uri)
+
+
+class SplitDocument(Document):
+    """A document that its caller has split already: known by its id, and by what its nodes say."""
+
+    text: str | None = ""
+    nodes: tuple[Any, ...]  # of Node, whose own type would need numpy to be checked

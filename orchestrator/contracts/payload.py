@@ -26,6 +26,7 @@ class BatchDocument(NamedTuple):
         content_hash: hash of body and metadata.
         body_hash: hash of the body alone; names duplicates.
         stamp: the file's, for the gate of the next run; None for a text, or a file too young.
+        is_split: `content` are nodes, by `pack_handed`: somebody else has split the document.
     """
 
     id: str
@@ -37,6 +38,7 @@ class BatchDocument(NamedTuple):
     content_hash: str
     body_hash: str
     stamp: str | None
+    is_split: bool = False
 
 
 def serialize(value: Any) -> bytes:

@@ -53,11 +53,12 @@ class DocumentCounts(BaseModel):
 
 
 class NodeCounts(BaseModel):
-    """Nodes written to, and removed from, the vector store."""
+    """Nodes written to, and removed from, the vector store; without one, those produced for `job.nodes()`."""
 
     model_config = ConfigDict(frozen=True)
     upserted: int = 0
     removed: int = 0
+    produced: int = 0
 
 
 class TokenCounts(BaseModel):

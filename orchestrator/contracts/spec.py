@@ -3,13 +3,20 @@
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from orchestrator.contracts.budget import check_token_budget
 from orchestrator.contracts.hashing import canonical_json, digest
 from orchestrator.contracts.llama_index import PREFIX, parse_label
 
-__all__ = ["DEFAULT_CACHE_COLLECTION", "DocstoreStrategy", "PipelineSpec", "SpecSource", "TransformationSpec"]
+__all__ = [
+    "COLLECTION_PATTERN",
+    "DEFAULT_CACHE_COLLECTION",
+    "DocstoreStrategy",
+    "PipelineSpec",
+    "SpecSource",
+    "TransformationSpec",
+]
 
 COLLECTION_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 DEFAULT_CACHE_COLLECTION = "default"
@@ -55,7 +62,8 @@ class PipelineSpec(BaseModel):
     name: str = Field(min_length=1, max_length=200)
     collection: str = Field(pattern=COLLECTION_PATTERN)
     transformations: tuple[TransformationSpec, ...] = Field(min_length=1)
-    vector_store: str = "pgvector"
+    # None: the nodes are the product.
+    vector_store: str | None = Field(default="pgvector", validate_default=True)
     strategy: DocstoreStrategy = DocstoreStrategy.UPSERTS
     # Where to look before paying; not in the fingerprint, for it changes no node.
     cache_collection: str = Field(default=DEFAULT_CACHE_COLLECTION, pattern=COLLECTION_PATTERN)
@@ -71,26 +79,36 @@ class PipelineSpec(BaseModel):
     @field_validator("transformations")
     @classmethod
     def _embed_last(cls, value: tuple[TransformationSpec, ...]) -> tuple[TransformationSpec, ...]:
-        embeds = [index for index, spec in enumerate(value) if spec.name == "embed"]
-        if embeds != [len(value) - 1]:
-            raise ValueError("`embed` must stand once, and last: a vector store takes embedded nodes")
+        if any(spec.name == "embed" for spec in value[:-1]):
+            raise ValueError("`embed` must stand once, and last: what comes after it would change what was embedded")
         return value
 
     @field_validator("vector_store")
     @classmethod
-    def _known_store(cls, value: str) -> str:
+    def _known_store(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
         if value.startswith(PREFIX):
             parse_label(value)
         elif value not in _VECTOR_STORES:
             raise ValueError(f"allowed are {', '.join(_VECTOR_STORES)}, and a vector store of LlamaIndex")
+        steps = info.data.get("transformations")
+        if steps and steps[-1].name != "embed":
+            raise ValueError(
+                "a vector store takes embedded nodes: let `embed` be the last transformation, or give no vector store"
+            )
         return value
 
     @property
     def fingerprint(self) -> str:
-        """Names what is done to a document: the transformations with their versions and parameters."""
-        return digest(*(transformation.fingerprint for transformation in self.transformations))
+        """Names what is done to a document: the transformations with their versions and parameters, and the store.
+
+        The store is in it because a document whose nodes lie elsewhere is not done.
+        """
+        return digest(self.vector_store or "", *(step.fingerprint for step in self.transformations))
 
     @property
-    def embedder(self) -> str:
-        """The embedder's name."""
-        return str(self.transformations[-1].parameters["embedder"])
+    def embedder(self) -> str | None:
+        """The embedder's name; None where nothing is embedded."""
+        last = self.transformations[-1]
+        return str(last.parameters["embedder"]) if last.name == "embed" else None

@@ -20,8 +20,8 @@ __all__ = [
     "known_bodies",
     "lock",
     "refresh_stamps",
-    "release_aliases",
     "vanished",
+    "vanished_condition",
     "vanished_count",
     "version_of",
 ]
@@ -50,11 +50,15 @@ class DocumentRow(NamedTuple):
     node_count: int
     version: int
     nodes_hash: str | None = None  # None: it has no nodes of its own
+    payload: bytes | None = None  # of an alias: the document as a batch of its own
 
 
 def version_of(job_number: int, sequence: int) -> int:
-    """The place of a document in the order of all enqueuing: the job's number, then the place in the job."""
-    return (job_number << 32) | sequence
+    """The place of a document in the order of all enqueuing: the job's number, then the place in the job.
+
+    A place below 0 is one in an earlier job: that of a document which this job ingests in another's place.
+    """
+    return (job_number << 32) + sequence
 
 
 def known(connection: Connection, collection: str, ids: Sequence[str]) -> dict[str, KnownDocument]:
@@ -181,23 +185,9 @@ def vanished(connection: Connection, job_id: str, limit: int) -> list[str]:
     )
 
 
-def release_aliases(connection: Connection, collection: str, ids: Iterable[str]) -> None:
-    """Forget aliases of documents that now say something else: they are new again at the next ingestion."""
-    owner = documents.alias("owner")
-    says_otherwise = exists().where(
-        owner.c.collection == collection, owner.c.id == documents.c.alias_of, owner.c.body_hash != documents.c.body_hash
-    )
-    connection.execute(
-        delete(documents).where(
-            documents.c.collection == collection, documents.c.alias_of.in_(list(ids)), says_otherwise
-        )
-    )
-
-
 def delete_documents(connection: Connection, collection: str, ids: Sequence[str]) -> int:
-    """Forget documents, and the aliases that pointed at them: those are new again at the next ingestion."""
+    """Forget documents; returns how many the ledger held. Their aliases are promoted before, or vanish themselves."""
     rows: Any = connection.execute(
         delete(documents).where(documents.c.collection == collection, documents.c.id.in_(ids))
     )
-    connection.execute(delete(documents).where(documents.c.collection == collection, documents.c.alias_of.in_(ids)))
     return int(rows.rowcount)

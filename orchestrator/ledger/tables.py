@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from orchestrator.ledger.clock import UTCDateTime, now
 
-__all__ = ["batches", "collections", "documents", "failures", "jobs", "listings", "metadata", "payments"]
+__all__ = ["batches", "collections", "documents", "failures", "jobs", "listings", "metadata", "payments", "products"]
 
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "pk": "pk_%(table_name)s"},
@@ -45,6 +45,7 @@ documents = Table(
     Column("nodes_hash", String(40)),  # over the ids of its nodes, in order: what the vector store must hold
     Column("version", BigInteger, nullable=False),  # order of enqueuing: an older commit changes nothing
     Column("job_id", String(32), nullable=False),  # the job that wrote this row
+    Column("payload", LargeBinary),  # of an alias: the document, compressed, to take the first's place one day
     Column("updated_at", UTCDateTime, nullable=False, server_default=text("CURRENT_TIMESTAMP")),
     Index("ix_documents_collection_body_hash", "collection", "body_hash"),
     Index("ix_documents_alias", "collection", "alias_of", postgresql_where=_ALIAS, sqlite_where=_ALIAS),
@@ -159,6 +160,17 @@ listings = Table(
     metadata,
     Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("document_id", Text, primary_key=True),
+)
+
+# The nodes of jobs without a vector store, document by document, kept with the job.
+products = Table(
+    "products",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("document_id", Text, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),  # the document's place in the job
+    Column("nodes", LargeBinary, nullable=False),
+    Index("ix_products_job_id_sequence", "job_id", "sequence"),
 )
 
 # What the collections of the vector stores hold: one model and one dimension each.

@@ -83,10 +83,9 @@ def test_known_documents_come_back_as_they_were_written(ledger: Ledger) -> None:
         lambda c: documents.claim(c, "handbook", FINGERPRINT, "job", [row(id) for id in _THOUSAND]),
         lambda c: documents.refresh_stamps(c, "handbook", [(id, "new") for id in _THOUSAND]),
         lambda c: documents.guard_version(c, "handbook", [(id, 9) for id in _THOUSAND]),
-        lambda c: documents.release_aliases(c, "handbook", _THOUSAND),
         lambda c: jobs.add_listing(c, jobs.recent(c, 1)[0].id, _THOUSAND),
     ],
-    ids=["known", "known_bodies", "claim", "refresh_stamps", "guard_version", "release_aliases", "add_listing"],
+    ids=["known", "known_bodies", "claim", "refresh_stamps", "guard_version", "add_listing"],
 )
 def test_thousand_documents_take_a_few_statements(ledger: Ledger, ask: Callable[[Connection], object]) -> None:
     """Nothing is asked once a document: a thousand of them take three statements at most."""
@@ -128,20 +127,9 @@ def test_bodies_are_known_by_the_document_that_has_their_nodes(ledger: Ledger) -
     assert ledger.call(documents.known_bodies, "handbook", FINGERPRINT, {"x", "y", "z"}) == {"x": "a"}
 
 
-def test_aliases_of_a_document_that_says_something_else_are_released(ledger: Ledger) -> None:
-    """When the owner's text has changed its aliases are forgotten; those of other owners stay."""
-    ledger.write(row("a", body="x"), row("b", body="x", alias_of="a"))
-    ledger.write(row("c", body="y"), row("d", body="y", alias_of="c"))
-    ledger.call(documents.release_aliases, "handbook", ["a", "c"])
-    assert ledger.documents().keys() == {"a", "b", "c", "d"}
-    ledger.write(row("a", version=2, body="changed"))
-    ledger.call(documents.release_aliases, "handbook", ["a", "c"])
-    assert ledger.documents().keys() == {"a", "c", "d"}
-
-
-def test_deleting_a_document_releases_its_aliases(ledger: Ledger) -> None:
-    """A deleted document takes its aliases along, and only itself is counted."""
-    ledger.write(row("a", body="x"), row("b", body="x", alias_of="a"), row("c"))
+def test_deleting_counts_what_was_there(ledger: Ledger) -> None:
+    """Deleted documents are forgotten in their collection alone, and those that were there are counted."""
+    ledger.write(row("a", body="x"), row("c"))
     ledger.write(row("a"), collection="other")
     assert ledger.call(documents.delete_documents, "handbook", ["a", "unknown"]) == 1
     assert ledger.documents().keys() == {"c"}

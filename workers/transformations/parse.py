@@ -34,6 +34,8 @@ class Parse(Transformation):
         """
         for node in nodes:
             _parse(node)
+        if len(nodes) == 1 and nodes[0].start is None:
+            nodes[0].start, nodes[0].end = 0, len(nodes[0].text)
         return nodes
 
 
@@ -52,7 +54,6 @@ def _parse(node: Node) -> None:
     if "title" in metadata:
         found.pop("title", None)
     node.text, node.content, node.metadata = text, None, {**metadata, **found}
-    node.start, node.end = 0, len(text)
 
 
 def _read(content: bytes, source: object) -> tuple[str, dict[str, Any]]:

@@ -1,0 +1,114 @@
+"""Aliases: documents whose body another one has too, and whose nodes stand for both.
+
+An alias keeps its document in the ledger. When the first no longer stands for it (it failed, says something else, or
+is deleted), one of its aliases is ingested in its place, and the others become aliases of that one.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, and_, delete, exists, select, update
+
+from orchestrator.contracts.errors import PayloadError
+from orchestrator.contracts.payload import decode_payload, encode_payload
+from orchestrator.ledger import batches
+from orchestrator.ledger.batches import NewBatch
+from orchestrator.ledger.documents import code_points, vanished_condition, version_of
+from orchestrator.ledger.jobs import JobRow
+from orchestrator.ledger.tables import documents, jobs
+
+__all__ = ["hold", "promote", "promote_from_vanished"]
+
+_IDS_AT_ONCE = 5000  # Postgres takes 65,535 parameters, SQLite 32,766
+
+
+class _Alias(NamedTuple):
+    id: str
+    alias_of: str
+    body_hash: str
+    version: int
+    job_id: str
+
+
+def hold(connection: Connection, job: JobRow) -> bool:
+    """Whether the collection has aliases. If so the job is locked, before its batches are: so does whoever cancels."""
+    any_alias = select(documents.c.id).where(
+        documents.c.collection == job.collection, documents.c.alias_of.is_not(None)
+    )
+    if connection.execute(any_alias.limit(1)).first() is None:
+        return False
+    connection.execute(select(jobs.c.id).where(jobs.c.id == job.id).with_for_update())
+    return True
+
+
+def promote(connection: Connection, job: JobRow, owners: Iterable[str]) -> int:
+    """Let the job ingest the aliases of those documents that do not stand for them any more; returns how many.
+
+    A document stands for its aliases as long as the ledger holds it with the same body and with nodes of its own.
+    """
+    owner = documents.alias("owner")
+    stands = exists().where(
+        owner.c.collection == documents.c.collection,
+        owner.c.id == documents.c.alias_of,
+        owner.c.alias_of.is_(None),
+        owner.c.body_hash == documents.c.body_hash,
+    )
+    return _promote(connection, job, owners, ~stands)
+
+
+def promote_from_vanished(connection: Connection, job: JobRow, owners: Iterable[str]) -> int:
+    """Before these documents are deleted, let the job ingest those of their aliases that stay; returns how many."""
+    vanishes = exists(select(jobs.c.id).where(vanished_condition(job.id)))
+    return _promote(connection, job, owners, ~vanishes)
+
+
+def _promote(connection: Connection, job: JobRow, owners: Iterable[str], condition: Any) -> int:
+    promoted = 0
+    for ids in _pages(owners):
+        columns = [documents.c[name] for name in _Alias._fields]
+        rows = connection.execute(
+            select(*columns)
+            .where(documents.c.collection == job.collection, documents.c.alias_of.in_(ids), condition)
+            .order_by(code_points(connection))
+            .with_for_update(of=documents)
+        )
+        families: dict[tuple[str, str], list[_Alias]] = {}
+        for alias in map(_Alias._make, rows.all()):
+            families.setdefault((alias.alias_of, alias.body_hash), []).append(alias)
+        for heir, *others in families.values():
+            promoted += _take_place(connection, job, heir)
+            _point_at(connection, job.collection, heir.id, [other.id for other in others])
+    return promoted
+
+
+def _take_place(connection: Connection, job: JobRow, heir: _Alias) -> int:
+    """Make a batch of the heir. Its row goes: until the batch is committed it is a document not ingested yet."""
+    this = and_(documents.c.collection == job.collection, documents.c.id == heir.id)
+    payload = connection.execute(select(documents.c.payload).where(this)).scalar_one()
+    connection.execute(delete(documents).where(this))
+    try:
+        (document,) = decode_payload(payload or b"")
+    except (PayloadError, ValueError):
+        return 0  # recorded by a release that kept none, or damaged: new at the next ingestion
+    # The place it was given when it was recorded: whatever has been said of it since then wins.
+    document = document._replace(sequence=heir.version - version_of(job.number, 0))
+    batches.add(connection, job.id, [NewBatch(encode_payload([document]), 1, len(document.content))])
+    # It was counted as a duplicate, if this job counted it at all; now its batch will count it.
+    counted = {"duplicate": jobs.c.duplicate - 1} if heir.job_id == job.id else {"seen": jobs.c.seen + 1}
+    connection.execute(update(jobs).where(jobs.c.id == job.id).values(**counted))
+    return 1
+
+
+def _point_at(connection: Connection, collection: str, heir: str, ids: Iterable[str]) -> None:
+    for some in _pages(ids):
+        connection.execute(
+            update(documents)
+            .where(documents.c.collection == collection, documents.c.id.in_(some))
+            .values(alias_of=heir)
+        )
+
+
+def _pages(ids: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(ids)
+    return iter(lambda: list(islice(rest, _IDS_AT_ONCE)), [])
