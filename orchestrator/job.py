@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from orchestrator.contracts.errors import ConfigurationError
 from orchestrator.contracts.messages import job_channel
 from orchestrator.contracts.report import TERMINAL_JOB_STATES, JobState, Report
 
 if TYPE_CHECKING:
     from orchestrator.connections import Connections
+    from orchestrator.contracts.nodes import Node
     from orchestrator.ledger.failures import FailureRow
     from orchestrator.ledger.reports import Progress
     from orchestrator.ledger.retries import Remainder
@@ -93,6 +95,51 @@ class Job:
                 if patience <= 0:
                     raise TimeoutError(f"job {self.id} is {state} after {timeout} s; it goes on, wait again")
                 next_news(patience)
+
+    def nodes(self, timeout: float | None = None) -> Iterator[Node]:
+        """The nodes of a job without a vector store, once it has ended: its product, in the order of the source.
+
+        Streamed: a few megabytes at a time, whatever the job's size. They stay with the job until `forget_nodes`, so
+        they can be read again. Of a job that failed or was cancelled, those that were committed.
+
+        Args:
+            timeout: seconds to wait for the job's end at most; None waits for ever.
+
+        Raises:
+            ConfigurationError: the job has a vector store, where its nodes are.
+            JobNotFound: the ledger does not know it.
+            TimeoutError: the job has not ended in time; it goes on.
+        """
+        from orchestrator.ledger import jobs
+        from orchestrator.ledger.engine import begin
+
+        with begin(self._connections.engine) as connection:
+            spec = jobs.get(connection, self.id).spec
+        if spec.vector_store is not None:
+            raise ConfigurationError(
+                f"the nodes of job {self.id} are in the vector store {spec.vector_store!r}, collection "
+                f"{spec.collection!r}: search them there; they are the product of pipelines with vector_store=None"
+            )
+        return self._product(timeout)
+
+    def _product(self, timeout: float | None) -> Iterator[Node]:
+        from orchestrator.contracts.packed_nodes import unpack_product
+        from orchestrator.ledger import products
+
+        self.wait(timeout)
+        for packed in products.stream(self._connections.engine, self.id):
+            yield from unpack_product(packed)
+
+    def forget_nodes(self) -> int:
+        """Remove the nodes that are the job's product from the ledger; returns of how many documents.
+
+        The documents stay known, and unchanged ones are not made again: read the nodes before.
+        """
+        from orchestrator.ledger import products
+        from orchestrator.ledger.engine import begin
+
+        with begin(self._connections.engine) as connection:
+            return products.forget(connection, self.id)
 
     def cancel(self) -> JobState:
         """Ask the job to stop. What is committed stays; nothing more is. Asking again changes nothing."""

@@ -2,37 +2,45 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-from rich.console import Console
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.contracts.report import BatchState
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from orchestrator.ledger.reports import Progress as JobProgress
 
-__all__ = ["shown_progress"]
+__all__ = ["OnProgress", "shown_progress"]
+
+OnProgress: TypeAlias = Callable[["JobProgress"], None]
 
 _LINE_EVERY_SECONDS = 5.0
 _WORKED_ON = {BatchState.RUNNING, BatchState.TRANSFORMED, BatchState.RETRYING}
 
 
 @contextmanager
-def shown_progress(quiet: bool) -> Iterator[Callable[["JobProgress"], None] | None]:
-    """A callback that shows progress on stderr; None if nothing is to be shown."""
+def shown_progress(is_shown: bool, on_progress: OnProgress | None = None) -> Iterator[OnProgress | None]:
+    """A callback that shows progress on stderr and passes it on to `on_progress`; None if nobody wants to know."""
+    if not is_shown:
+        yield on_progress
+        return
+    from rich.console import Console
+
     console = Console(stderr=True)
-    if quiet:
-        yield None
-    elif console.is_terminal:
-        with _bar(console) as show:
-            yield show
-    else:
-        yield _lines(console)
+    with _bar(console) if console.is_terminal else nullcontext(_lines(console)) as show:
+
+        def tell(found: "JobProgress") -> None:
+            show(found)
+            if on_progress is not None:
+                on_progress(found)
+
+        yield tell
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Callable[["JobProgress"], None]]:
+def _bar(console: "Console") -> Iterator[OnProgress]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -51,7 +59,7 @@ def _bar(console: Console) -> Iterator[Callable[["JobProgress"], None]]:
         yield show
 
 
-def _lines(console: Console) -> Callable[["JobProgress"], None]:
+def _lines(console: "Console") -> OnProgress:
     last = time.monotonic()
 
     def show(found: "JobProgress") -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import sys
+import threading
 from contextlib import ExitStack
 from dataclasses import asdict
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import SecretStr
 
 from orchestrator.connections import Connections
 from orchestrator.settings import Settings
 
+if TYPE_CHECKING:
+    from orchestrator.embedded import Supervisor
+
 __all__ = ["Runtime", "default_workers", "process_runtime", "worker_command", "worker_environment"]
 
-_process_runtimes: dict[Settings, Runtime] = {}
+_process_runtimes: dict[frozenset[tuple[str, str]], Runtime] = {}  # by all that the settings say
+_process_lock = threading.Lock()
 
 
 def default_workers() -> int:
@@ -33,14 +39,19 @@ def worker_command(concurrency: int) -> list[str]:
 
 def worker_environment(settings: Settings) -> dict[str, str]:
     """The variables that point a worker at the same services as these settings. Holds keys: for a child's eyes only."""
-    values = settings.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    # What was set, also where it is the default: the worker's settings file might say otherwise.
+    values = settings.model_dump(mode="json", exclude_none=True, exclude_unset=True)
     secrets = {name: value for name, value in settings if isinstance(value, SecretStr)}  # a dump holds asterisks
     values |= {name: secret.get_secret_value() for name, secret in secrets.items()}
     values["home"] = str(settings.home)
-    return {
-        f"DOCMILL_{name.upper()}": ",".join(value) if isinstance(value, list) else str(value)
-        for name, value in values.items()
-    }
+    return {f"DOCMILL_{name.upper()}": _as_variable(value) for name, value in values.items()}
+
+
+def _as_variable(value: object) -> str:
+    if isinstance(value, list):
+        is_table = not all(isinstance(item, str) for item in value)
+        return json.dumps(value) if is_table else ",".join(value)
+    return str(value)
 
 
 class Runtime:
@@ -59,6 +70,10 @@ class Runtime:
         self._log_to_file = log_to_file
         self._opened = ExitStack()
         self._connections: Connections | None = None
+        self._is_embedded = False
+        self._supervisor: Supervisor | None = None
+        self._running_workers = 0
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         self.open()
@@ -96,8 +111,10 @@ class Runtime:
 
                 upgrade(connections.engine)
             workers = self._workers_needed(is_embedded)
+            opening.callback(self._stop_workers)
             if workers:
-                self._start_workers(opening, workers)
+                self._start_workers(workers)
+            self._is_embedded = is_embedded
             self._connections = connections
             self._opened = opening.pop_all()
 
@@ -118,17 +135,35 @@ class Runtime:
 
         return 0 if daemon_pid(self.settings.home) is not None else default_workers()
 
-    def _start_workers(self, opening: ExitStack, count: int) -> None:
+    def set_workers(self, count: int) -> bool:
+        """Have so many worker processes here; False, and nothing done, where the services are not the embedded ones.
+
+        If there is another number of them, they end the batches they run and make place for new ones.
+        """
+        if not self._is_embedded:
+            return False
+        with self._lock:
+            if self._running_workers != count:
+                self._stop_workers()
+                self._start_workers(count)
+        return True
+
+    def _start_workers(self, count: int) -> None:
         from orchestrator.embedded import Supervisor
 
-        supervisor = Supervisor(
+        self._supervisor = Supervisor(
             worker_command(count),
             environment=worker_environment(self.settings),
             count=1,
             log_dir=self.settings.home / "logs" if self._log_to_file else None,
         )
-        supervisor.start()
-        opening.callback(supervisor.stop)
+        self._supervisor.start()
+        self._running_workers = count
+
+    def _stop_workers(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.stop()
+        self._supervisor, self._running_workers = None, 0
 
     def close(self) -> None:
         """Let go of everything, in the opposite order; embedded servers that nobody else uses are stopped."""
@@ -136,11 +171,17 @@ class Runtime:
         self._opened.close()
 
 
-def process_runtime(settings: Settings) -> Runtime:
-    """The runtime that this process shares among its pipelines; closed when the process ends."""
-    if settings not in _process_runtimes:
-        runtime = Runtime(settings, workers=None)
-        runtime.open()
-        atexit.register(runtime.close)
-        _process_runtimes[settings] = runtime
-    return _process_runtimes[settings]
+def process_runtime(settings: Settings, workers: int | None = None) -> Runtime:
+    """The runtime that this process shares among its pipelines; closed when the process ends.
+
+    Args:
+        workers: worker processes to begin with, where it is begun here and is the embedded stack.
+    """
+    with _process_lock:
+        key = frozenset(worker_environment(settings).items())
+        if key not in _process_runtimes:
+            runtime = Runtime(settings, workers=workers if settings.is_embedded else None)
+            runtime.open()
+            atexit.register(runtime.close)
+            _process_runtimes[key] = runtime
+        return _process_runtimes[key]

@@ -53,13 +53,28 @@ def ingest(
     allow_mass_delete: Annotated[
         bool, typer.Option("--allow-mass-delete", help="Let most of a collection vanish with its files.")
     ] = False,
+    scope: Annotated[
+        str,
+        typer.Option(metavar="PREFIX", help="Only documents whose id begins so may vanish.", show_default=False),
+    ] = "",
+    vector_store: Annotated[
+        str | None,
+        typer.Option(help="pgvector or sqlite; none: the nodes are the product.", show_default=False),
+    ] = None,
+    cache_collection: Annotated[
+        str | None,
+        typer.Option(help="Entries of the cache that are found, and cleared, together.", show_default=False),
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither look into the ingestion cache nor fill it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ingest files; unchanged ones cost nothing."""
-    from orchestrator.cli.progress import shown_progress
     from orchestrator.cli.show import print_json, print_report, report_object
     from orchestrator.contracts.report import JobState
     from orchestrator.pipeline import IngestionPipeline
+    from orchestrator.progress import shown_progress
     from orchestrator.reader import FileReader
     from orchestrator.runtime import Runtime
     from orchestrator.settings import load_settings
@@ -67,19 +82,29 @@ def ingest(
     given = {"chunk_size": chunk_size, "chunk_overlap": chunk_overlap, "embedder": embedder}
     settings = load_settings(**{name: value for name, value in given.items() if value is not None})
     _load_modules(settings)
-    arguments = _pipeline_arguments(pipeline, collection, strategy, given)
-    if token_budget is not None:
-        arguments["token_budget"] = token_budget
+    arguments = _pipeline_arguments(
+        pipeline,
+        given,
+        collection=collection,
+        docstore_strategy=strategy,
+        vector_store=vector_store,
+        cache_collection=cache_collection,
+        disable_cache=True if no_cache else None,
+        token_budget=token_budget,
+    )
     source = FileReader(*paths)
     IngestionPipeline(**arguments, settings=settings)  # what is wrong with it is said before anything is started
     with Runtime(settings, workers=workers if wait else workers or 0) as runtime:
         ours = IngestionPipeline(**arguments, settings=settings, connections=runtime.connections)
-        job = ours.enqueue(source, allow_mass_delete=allow_mass_delete, priority=priority)
+        with shown_progress(is_shown=wait and not as_json) as show:
+            job = ours.enqueue(
+                source, scope=scope, allow_mass_delete=allow_mass_delete, priority=priority, on_progress=show
+            )
         if not wait:
             print_json({"job_id": job.id}) if as_json else typer.echo(job.id)
             return
         try:
-            with shown_progress(quiet=as_json) as show:
+            with shown_progress(is_shown=not as_json) as show:
                 report = job.wait(on_progress=show)
         except KeyboardInterrupt:
             _detach_or_cancel(job)
@@ -111,11 +136,9 @@ def _detach_or_cancel(job: "Job") -> None:
         typer.echo(f"job {job.id} goes on whenever workers run: docmill status {job.id}", err=True)
 
 
-def _pipeline_arguments(
-    file: Path | None, collection: str | None, strategy: str | None, given: dict[str, Any]
-) -> dict[str, Any]:
+def _pipeline_arguments(file: Path | None, given: dict[str, Any], **overruling: str | int | None) -> dict[str, Any]:
     """What `IngestionPipeline` is made with: the file's words, and over them those of the command line."""
-    from orchestrator.cli.pipeline_file import read_pipeline_file
+    from orchestrator.cli.pipeline_file import NO_STORE, read_pipeline_file
     from orchestrator.contracts.errors import ConfigurationError
 
     arguments: dict[str, Any] = {"name": DEFAULT_COLLECTION}
@@ -126,8 +149,7 @@ def _pipeline_arguments(
             raise ConfigurationError(
                 f"{', '.join(clashing)} given twice: on the command line and in {str(file)!r}; keep one of them"
             )
-    if collection is not None:
-        arguments["collection"] = collection
-    if strategy is not None:
-        arguments["docstore_strategy"] = strategy
+    arguments |= {name: value for name, value in overruling.items() if value is not None}
+    if arguments.get("vector_store") == NO_STORE:
+        arguments["vector_store"] = None
     return arguments

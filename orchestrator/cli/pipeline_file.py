@@ -21,9 +21,19 @@ from typing import Any
 from orchestrator.contracts.errors import ConfigurationError
 from orchestrator.contracts.spec import TransformationSpec
 
-__all__ = ["read_pipeline_file"]
+__all__ = ["NO_STORE", "read_pipeline_file"]
 
-_ALLOWED = ("name", "collection", "vector_store", "docstore_strategy", "token_budget", "transformations")
+NO_STORE = "none"  # TOML has no null
+_ALLOWED = (
+    "name",
+    "collection",
+    "vector_store",
+    "docstore_strategy",
+    "cache_collection",
+    "disable_cache",
+    "token_budget",
+    "transformations",
+)
 
 
 def read_pipeline_file(path: Path) -> dict[str, Any]:
@@ -42,6 +52,10 @@ def read_pipeline_file(path: Path) -> dict[str, Any]:
     unknown = sorted(found.keys() - set(_ALLOWED))
     if unknown:
         raise ConfigurationError(f"pipeline file {str(path)!r} has {unknown}; allowed are {', '.join(_ALLOWED)}")
+    if not isinstance(found.get("disable_cache", False), bool):
+        raise ConfigurationError(
+            f"pipeline file {str(path)!r}: disable_cache is {found['disable_cache']!r}; allowed are true and false"
+        )
     arguments = {"name": path.stem, **found}
     if "transformations" in found:
         arguments["transformations"] = [_spec(path, table) for table in found["transformations"]]

@@ -80,10 +80,10 @@ def _show_not_retried(job: str, refused: list[str], not_kept: int, dropped: int)
 
 
 def _wait(job: "Job", as_json: bool) -> "Report":
-    from orchestrator.cli.progress import shown_progress
+    from orchestrator.progress import shown_progress
 
     try:
-        with shown_progress(quiet=as_json) as show:
+        with shown_progress(is_shown=not as_json) as show:
             return job.wait(on_progress=show)
     except KeyboardInterrupt:
         typer.echo(f"\njob {job.id} goes on whenever workers run: docmill status {job.id}", err=True)

@@ -65,6 +65,8 @@ def print_report(report: Report) -> None:
     for name, shown in lines:
         console.print(Text(f"  {name:<10} {shown}"), soft_wrap=True)
     console.print(f"  seconds    {report.seconds:.1f}")
+    if report.nodes.produced:
+        console.print("  no vector store: the nodes are the product, read by job.nodes() in Python")
     if report.documents.failed:
         console.print(Text(f"  see why: docmill failures {report.job_id}", style="yellow"))
 

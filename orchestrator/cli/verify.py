@@ -74,11 +74,13 @@ def verify(
 
 
 def _collections(engine: "Engine") -> list[str]:
-    from orchestrator.ledger.audit import collection_names
+    """Those that have a vector store."""
+    from orchestrator.ledger.audit import collection_names, latest_spec
     from orchestrator.ledger.engine import begin
 
     with begin(engine) as connection:
-        return collection_names(connection)
+        specs = {name: latest_spec(connection, name) for name in collection_names(connection)}
+    return [name for name, spec in specs.items() if spec is None or spec.vector_store is not None]
 
 
 def _look(engine: "Engine", settings: "Settings", name: str, repair: bool, limit: int) -> _Finding:

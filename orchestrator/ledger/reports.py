@@ -17,6 +17,7 @@ from orchestrator.contracts.report import (
     Report,
     TokenCounts,
 )
+from orchestrator.contracts.spec import PipelineSpec
 from orchestrator.ledger import payments
 from orchestrator.ledger.batches import OPEN_STATES
 from orchestrator.ledger.clock import now
@@ -76,6 +77,7 @@ def report(connection: Connection, job_id: str) -> Report:
         ).where(batches.c.job_id == job_id)
     ).one()
     bill = payments.bill(connection, job_id)
+    has_store = PipelineSpec.model_validate(job.spec).vector_store is not None
     return Report(
         job_id=job_id,
         state=JobState(job.state),
@@ -89,7 +91,11 @@ def report(connection: Connection, job_id: str) -> Report:
             deleted=job.deleted,
             failed=job.failed + sums.documents_failed,
         ),
-        nodes=NodeCounts(upserted=sums.nodes_upserted, removed=sums.nodes_removed + job.nodes_deleted),
+        nodes=NodeCounts(
+            upserted=sums.nodes_upserted if has_store else 0,
+            removed=sums.nodes_removed + job.nodes_deleted,
+            produced=0 if has_store else sums.nodes_upserted,
+        ),
         tokens=TokenCounts.of(bill),
         bill=tuple(bill),
         cache=CacheCounts(hits=sums.cache_hits, misses=sums.cache_misses),

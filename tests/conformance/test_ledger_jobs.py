@@ -301,7 +301,7 @@ def test_report_is_the_job_and_the_sum_of_its_batches(ledger: Ledger) -> None:
         "deleted": 3,
         "failed": 5,
     }
-    assert report.nodes.model_dump() == {"upserted": 50, "removed": 16}
+    assert report.nodes.model_dump() == {"upserted": 50, "removed": 16, "produced": 0}
     tokens = {"embedding": 4 * 2**33, "prompt": 80, "completion": 120, "cached": 40, "estimated": 4 * 2**33 + 200}
     assert report.tokens.model_dump() == tokens
     assert [line.model_dump() for line in report.bill] == [

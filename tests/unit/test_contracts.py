@@ -247,10 +247,23 @@ def test_order_of_the_steps_is_in_the_fingerprint() -> None:
     assert _pipeline(_SPLIT, other, _EMBED).fingerprint != _pipeline(other, _SPLIT, _EMBED).fingerprint
 
 
-def test_name_collection_and_store_are_not_in_the_fingerprint() -> None:
-    """The fingerprint says what was done to a document, not where it lies."""
-    ours, theirs = _pipeline(_EMBED), _pipeline(_EMBED, name="b", collection="b", vector_store="sqlite")
-    assert ours.fingerprint == theirs.fingerprint
+def test_name_and_collection_are_not_in_the_fingerprint() -> None:
+    """The fingerprint says what was done to a document, not for whom."""
+    assert _pipeline(_EMBED).fingerprint == _pipeline(_EMBED, name="b", collection="b").fingerprint
+
+
+def test_vector_store_is_in_the_fingerprint() -> None:
+    """A document whose nodes lie in another vector store, or in none, is not done."""
+    stores = ("pgvector", "sqlite", None)
+    assert len({_pipeline(_EMBED, vector_store=store).fingerprint for store in stores}) == 3
+
+
+def test_without_a_vector_store_nothing_needs_embedding() -> None:
+    """Where the nodes are the product, `embed` may be left out; a vector store needs it, and says so."""
+    assert _pipeline(_SPLIT, vector_store=None).embedder is None
+    assert _pipeline(_EMBED, vector_store=None).embedder == _pipeline(_EMBED).embedder
+    with pytest.raises(ValidationError, match="let `embed` be the last transformation"):
+        _pipeline(_SPLIT, vector_store="sqlite")
 
 
 @pytest.mark.parametrize("steps", [(), (_SPLIT,), (_EMBED, _SPLIT), (_EMBED, _EMBED)])
