@@ -107,6 +107,27 @@ def test_ingest_search_and_look(command_line: CommandLine, folder: Path) -> None
     assert "2 seen, 2 unchanged" in again
 
 
+def test_cache_store_and_scope_are_said_on_the_command_line(command_line: CommandLine, folder: Path) -> None:
+    """Options choose the cache, the store and what may vanish, over what a pipeline file says of them."""
+    (folder / "empty.md").unlink()
+    file = folder.parent / "products.toml"
+    file.write_text('vector_store = "none"\ncache_collection = "mine"\ndisable_cache = true\n')
+    report = command_line.json("ingest", str(folder), "--pipeline", str(file))
+    assert (report["nodes"]["produced"], report["nodes"]["upserted"], report["cache"]["misses"]) == (2, 0, 0)
+    assert "the nodes are the product" in command_line.run("status", report["job_id"])
+
+    deleting = ("ingest", str(folder), "-c", "scoped", "--strategy", "upserts_and_delete", "--cache-collection", "own")
+    assert command_line.json(*deleting, "--pipeline", str(file), "--vector-store", "sqlite")["nodes"]["upserted"] == 2
+    (folder / "apples.md").unlink()
+    (folder / "whales.md").write_text("Whales have moved.")
+    paid = command_line.json(*deleting, "--vector-store", "sqlite", "--scope", "w", "--no-cache")
+    assert (paid["documents"]["deleted"], paid["documents"]["changed"], paid["cache"]["misses"]) == (0, 1, 0)
+    gone = command_line.json(*deleting, "--vector-store", "sqlite", "--scope", "a")
+    assert (gone["documents"]["deleted"], gone["documents"]["unchanged"]) == (1, 1)
+    said = command_line.error("ingest", str(folder), "--scope", "a")
+    assert "scope 'a' says what may vanish" in said
+
+
 def test_a_pipeline_file_says_what_the_python_api_says(command_line: CommandLine, folder: Path) -> None:
     """A TOML file gives name, strategy and transformations; what it gets wrong is said before anything is started."""
     (folder / "empty.md").unlink()
