@@ -86,9 +86,9 @@ class Job:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._news() as next_news:
             while True:
-                if on_progress is not None:
-                    on_progress(self.progress)
                 state = self.state
+                if on_progress is not None:
+                    on_progress(self.progress)  # looked at after the state: the last one told is that of the end
                 if state in TERMINAL_JOB_STATES:
                     return self.report
                 patience = _LOOK_EVERY if deadline is None else min(_LOOK_EVERY, deadline - time.monotonic())

@@ -262,7 +262,9 @@ class IngestionPipeline:
             connections=connections,
         )
 
-    def _source(self, documents: Iterable[Document | ForeignDocument] | None, nodes: Iterable[Node] | None) -> Iterator[Document]:
+    def _source(
+        self, documents: Iterable[Document | ForeignDocument] | None, nodes: Iterable[Node] | None
+    ) -> Iterator[Document]:
         check_documents(documents)
         if self.documents is None and not self.readers and documents is None and nodes is None:
             raise ConfigurationError(

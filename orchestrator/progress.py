@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeAlias
 
-from orchestrator.contracts.report import BatchState
+from orchestrator.contracts.report import BatchState, JobState
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,10 +51,13 @@ def _bar(console: "Console") -> Iterator[OnProgress]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("documents", total=None, details="")
+        task = progress.add_task("reading", total=None, details="")
 
         def show(found: "JobProgress") -> None:
-            progress.update(task, total=found.seen or None, completed=found.settled, details=_details(found))
+            what = "reading" if found.state is JobState.ENQUEUING else "documents"
+            progress.update(
+                task, description=what, total=found.seen or None, completed=found.settled, details=_details(found)
+            )
 
         yield show
 

@@ -34,3 +34,16 @@ def deploy(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Deploym
 def deployment(deploy: Callable[..., Deployment]) -> Deployment:
     """A deployment without workers yet."""
     return deploy()
+
+
+@pytest.fixture(scope="module")
+def staffed(
+    postgres_url: str, redis_url: str, cache_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """A deployment with a worker that the tests of a module share: each ingests into collections of its own."""
+    home = tmp_path_factory.mktemp("staffed")
+    settings = deployment_settings(postgres_url, redis_url, cache_url, home).model_copy(update={"max_attempts": 1})
+    deployment = Deployment(settings, home)
+    deployment.start_worker()
+    yield deployment
+    deployment.close()

@@ -1,6 +1,5 @@
 """Documents with equal content: nodes of one stand for all, and when they no longer do, another's take their place."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,14 +17,14 @@ def _document(id: str, text: str = _SAME, **metadata: Any) -> Document:
     return Document(id=id, text=text, metadata={"of": id, **metadata})
 
 
-def _owners(deployment: Deployment, collection: str) -> set[str]:
+def _owners(staffed: Deployment, collection: str) -> set[str]:
     """Documents that have nodes in search."""
-    return {document for document, _ in deployment.nodes(collection)}
+    return {document for document, _ in staffed.nodes(collection)}
 
 
-def _is_clean(deployment: Deployment, collection: str) -> bool:
+def _is_clean(staffed: Deployment, collection: str) -> bool:
     """Whether `docmill verify` finds no difference between ledger and store."""
-    settings = deployment.settings
+    settings = staffed.settings
     addresses = {"DATABASE": settings.database_url, "BROKER": settings.broker_url, "CACHE": settings.cache_url}
     environment = {f"DOCMILL_{name}_URL": str(url) for name, url in addresses.items()}
     done = run_docmill(["verify", "-c", collection, "--json"], {**environment, "DOCMILL_HOME": str(settings.home)})
@@ -33,61 +32,56 @@ def _is_clean(deployment: Deployment, collection: str) -> bool:
 
 
 @pytest.mark.parametrize("strategy", ["duplicates_only", "upserts"])
-def test_an_edited_first_document_leaves_its_content_to_the_second(deployment: Deployment, strategy: str) -> None:
+def test_an_edited_first_document_leaves_its_content_to_the_second(staffed: Deployment, strategy: str) -> None:
     """When the first document says something else, the second is ingested in the same job, by whatever strategy."""
-    deployment.start_worker()
     name = f"edited-{strategy}"
-    first = deployment.pipeline(name, strategy="duplicates_only")
-    report = deployment.wait(first.enqueue([_document("a"), _document("b"), _document("c")]))
+    first = staffed.pipeline(name, strategy="duplicates_only")
+    report = staffed.wait(first.enqueue([_document("a"), _document("b"), _document("c")]))
     assert (report.documents.new, report.documents.duplicate) == (1, 2)
-    assert _owners(deployment, name) == {"a"}
+    assert _owners(staffed, name) == {"a"}
 
-    report = deployment.wait(deployment.pipeline(name, strategy=strategy).enqueue([_document("a", "Now I differ.")]))
+    report = staffed.wait(staffed.pipeline(name, strategy=strategy).enqueue([_document("a", "Now I differ.")]))
     assert report.state is JobState.SUCCEEDED
-    assert _owners(deployment, name) == {"a", "b"}
-    assert deployment.documents(name) == {"a", "b", "c"}
+    assert _owners(staffed, name) == {"a", "b"}
+    assert staffed.documents(name) == {"a", "b", "c"}
     assert (report.documents.seen, report.documents.changed, report.documents.new) == (2, 1, 1)
-    assert _is_clean(deployment, name)
+    assert _is_clean(staffed, name)
 
 
-def test_deleting_the_first_document_promotes_the_second(deployment: Deployment) -> None:
+def test_deleting_the_first_document_promotes_the_second(staffed: Deployment) -> None:
     """When the first document vanishes from its scope, the second has its nodes in search before that is deleted."""
-    deployment.start_worker()
     found = [_document("in/a"), _document("in/x", "Something else."), _document("out/b"), _document("out/c")]
-    deployment.wait(deployment.pipeline("deleted", strategy="duplicates_only").enqueue(found))
-    assert _owners(deployment, "deleted") == {"in/a", "in/x"}
+    staffed.wait(staffed.pipeline("deleted", strategy="duplicates_only").enqueue(found))
+    assert _owners(staffed, "deleted") == {"in/a", "in/x"}
 
-    deleting = deployment.pipeline("deleted", strategy="upserts_and_delete")
-    report = deployment.wait(deleting.enqueue([found[1]], scope="in/"))
+    deleting = staffed.pipeline("deleted", strategy="upserts_and_delete")
+    report = staffed.wait(deleting.enqueue([found[1]], scope="in/"))
     assert (report.state, report.documents.deleted) == (JobState.SUCCEEDED, 1)
-    assert _owners(deployment, "deleted") == {"in/x", "out/b"}
-    assert deployment.documents("deleted") == {"in/x", "out/b", "out/c"}
-    assert _is_clean(deployment, "deleted")
+    assert _owners(staffed, "deleted") == {"in/x", "out/b"}
+    assert staffed.documents("deleted") == {"in/x", "out/b", "out/c"}
+    assert _is_clean(staffed, "deleted")
 
 
 @pytest.mark.parametrize("fate", ["refused", "deadly"])
-def test_a_first_document_that_fails_does_not_take_the_second_along(
-    deploy: Callable[..., Deployment], fate: str
-) -> None:
+def test_a_first_document_that_fails_does_not_take_the_second_along(staffed: Deployment, fate: str) -> None:
     """When the first document fails, alone or with its worker process, the second is ingested in the same job."""
     name = f"failing-{fate}"
-    deployment = deploy(max_attempts=1)
-    deployment.start_worker()
-    pipeline = deployment.pipeline(name, Picky(), strategy="duplicates_only")
-    report = deployment.wait(pipeline.enqueue([_document("a", text=_SAME, **{fate: True}), _document("b"), _document("c")]))
+    pipeline = staffed.pipeline(name, Picky(), strategy="duplicates_only")
+    report = staffed.wait(
+        pipeline.enqueue([_document("a", text=_SAME, **{fate: True}), _document("b"), _document("c")])
+    )
     assert report.state is JobState.SUCCEEDED_WITH_FAILURES
     counts = report.documents
     assert (counts.seen, counts.failed, counts.new, counts.duplicate) == (3, 1, 1, 1)
-    assert _owners(deployment, name) == deployment.documents(name) - {"c"} == {"b"}
-    assert _is_clean(deployment, name)
+    assert _owners(staffed, name) == staffed.documents(name) - {"c"} == {"b"}
+    assert _is_clean(staffed, name)
 
 
-def test_of_documents_that_all_fail_each_is_tried(deployment: Deployment) -> None:
+def test_of_documents_that_all_fail_each_is_tried(staffed: Deployment) -> None:
     """Where the second document fails as well, the third is tried, and each failure is recorded."""
-    deployment.start_worker()
-    pipeline = deployment.pipeline("all failing", Picky(), strategy="duplicates_only")
+    pipeline = staffed.pipeline("all failing", Picky(), strategy="duplicates_only")
     job = pipeline.enqueue([_document("a", refused=True), _document("b", refused=True), _document("c")])
-    report = deployment.wait(job)
+    report = staffed.wait(job)
     assert (report.documents.failed, report.documents.new, report.documents.duplicate) == (2, 1, 0)
     assert {failure.document_id for failure in job.failures()} == {"a", "b"}
-    assert _owners(deployment, "all-failing") == {"c"}
+    assert _owners(staffed, "all-failing") == {"c"}

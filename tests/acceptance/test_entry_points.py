@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,31 +31,29 @@ class _Reader:
         return [_document("read")]
 
 
-def _pipeline(deployment: Deployment, name: str, **arguments: Any) -> IngestionPipeline:
+def _pipeline(staffed: Deployment, name: str, **arguments: Any) -> IngestionPipeline:
     steps = arguments.pop("transformations", [_SPLITTER, Embed("hashed")])
-    return IngestionPipeline(name, steps, connections=deployment.connections, **arguments)
+    return IngestionPipeline(name, steps, connections=staffed.connections, **arguments)
 
 
-def test_documents_of_pipeline_readers_and_call_are_one_job(deployment: Deployment) -> None:
+def test_documents_of_pipeline_readers_and_call_are_one_job(staffed: Deployment) -> None:
     """The pipeline's documents, its readers' and the call's are ingested together; of one id the call's wins."""
-    deployment.start_worker()
     pipeline = _pipeline(
-        deployment,
+        staffed,
         "combined",
         documents=[_document("kept"), _document("both", "the pipeline")],
         readers=[_Reader(), iter([_document("iterated")])],
     )
     report = pipeline.run([_document("both", "the call")], timeout=60)
     assert (report.documents.seen, report.documents.new, report.documents.duplicate) == (5, 4, 1)
-    assert deployment.documents("combined") == {"kept", "both", "read", "iterated"}
+    assert staffed.documents("combined") == {"kept", "both", "read", "iterated"}
     again = pipeline.run(timeout=60)  # the iterator is spent; what the pipeline says of "both" is said last now
     assert (again.documents.unchanged, again.documents.changed) == (2, 1)
 
 
-def test_nodes_handed_in_are_known_by_their_parents(deployment: Deployment) -> None:
+def test_nodes_handed_in_are_known_by_their_parents(staffed: Deployment) -> None:
     """Nodes split already are stored as they are, unchanged while their parent's are, and replaced together."""
-    deployment.start_worker()
-    pipeline = _pipeline(deployment, "split", transformations=[Embed("hashed")])
+    pipeline = _pipeline(staffed, "split", transformations=[Embed("hashed")])
     nodes = [
         Node(text=f"Part {n} of {parent}.", document_id=parent, metadata={"part": n}, start=n, end=n + 9)
         for parent in ("a", "b")
@@ -64,19 +61,18 @@ def test_nodes_handed_in_are_known_by_their_parents(deployment: Deployment) -> N
     ]
     report = pipeline.run(nodes=nodes, timeout=60)
     assert (report.documents.new, report.nodes.upserted) == (2, 6)
-    assert len(deployment.nodes("split")) == 6
+    assert len(staffed.nodes("split")) == 6
     assert pipeline.run(nodes=iter(nodes), timeout=60).documents.unchanged == 2
 
     edited = pipeline.run(nodes=[*nodes[:2], *nodes[3:]], timeout=60)
     assert (edited.documents.changed, edited.documents.unchanged) == (1, 1)
-    assert [document for document, _ in deployment.nodes("split")] == ["a"] * 2 + ["b"] * 3
+    assert [document for document, _ in staffed.nodes("split")] == ["a"] * 2 + ["b"] * 3
 
 
-def test_without_a_vector_store_the_nodes_are_the_product(deployment: Deployment) -> None:
+def test_without_a_vector_store_the_nodes_are_the_product(staffed: Deployment) -> None:
     """A job without a vector store hands out its nodes, whole and in order, says so, and still dedupes."""
-    deployment.start_worker(concurrency=2)
     documents = [_document(f"doc{n}") for n in range(40)]
-    bare = _pipeline(deployment, "product", transformations=[_SPLITTER])
+    bare = _pipeline(staffed, "product", transformations=[_SPLITTER])
     job = bare.enqueue([*documents, _document("doc7", "another end")])
     nodes = list(job.nodes(60))
     report = job.report
@@ -91,44 +87,41 @@ def test_without_a_vector_store_the_nodes_are_the_product(deployment: Deployment
     assert list(job.nodes()) == nodes
 
     assert bare.run(documents, timeout=60).documents.unchanged == 39
-    embedding = _pipeline(deployment, "product", vector_store=None)
+    embedding = _pipeline(staffed, "product", vector_store=None)
     made = embedding.enqueue(documents[:3])
     assert [node.embedding is not None for node in made.nodes(60)] == [True] * made.report.nodes.produced
     assert made.report.documents.changed == 3
     assert job.forget_nodes() == 40
-    assert list(Job(deployment.connections, job.id).nodes()) == []
+    assert list(Job(staffed.connections, job.id).nodes()) == []
 
 
-def test_a_document_is_done_only_for_the_store_it_went_to(deployment: Deployment) -> None:
+def test_a_document_is_done_only_for_the_store_it_went_to(staffed: Deployment) -> None:
     """A document whose nodes were a product is changed for a vector store, where they are searched, not streamed."""
-    deployment.start_worker()
-    _pipeline(deployment, "stored later", vector_store=None).run([_document("a")], timeout=60)
-    job = _pipeline(deployment, "stored later").enqueue([_document("a")])
-    assert deployment.wait(job).documents.changed == 1
-    assert {document for document, _ in deployment.nodes("stored-later")} == {"a"}
+    _pipeline(staffed, "stored later", vector_store=None).run([_document("a")], timeout=60)
+    job = _pipeline(staffed, "stored later").enqueue([_document("a")])
+    assert staffed.wait(job).documents.changed == 1
+    assert {document for document, _ in staffed.nodes("stored-later")} == {"a"}
     with pytest.raises(ConfigurationError, match=r"in the vector store 'pgvector', collection 'stored-later'"):
         job.nodes()
 
 
-def test_the_cache_is_chosen_by_the_call(deployment: Deployment) -> None:
+def test_the_cache_is_chosen_by_the_call(staffed: Deployment) -> None:
     """A call's cache_collection and disable_cache stand in place of the pipeline's, for that job alone."""
-    deployment.start_worker()
 
     def paid(collection: str, **options: Any) -> int:
-        pipeline = _pipeline(deployment, collection, cache_collection="mine")
+        pipeline = _pipeline(staffed, collection, cache_collection="mine")
         return pipeline.run([_document("a")], timeout=60, **options).tokens.embedding
 
     assert paid("first") > 0
     assert paid("second") == 0
     assert paid("third", cache_collection="other") > 0
     assert paid("fourth", disable_cache=True) > 0
-    disabled = _pipeline(deployment, "fifth", cache_collection="mine", disable_cache=True)
+    disabled = _pipeline(staffed, "fifth", cache_collection="mine", disable_cache=True)
     assert disabled.run([_document("a")], timeout=60, disable_cache=False).tokens.embedding == 0
 
 
-def test_arun_leaves_the_loop_free(deployment: Deployment) -> None:
+def test_arun_leaves_the_loop_free(staffed: Deployment) -> None:
     """While `arun` reads a slow source and waits, other tasks run; a callback hears of the job's progress."""
-    deployment.start_worker()
     heard: list[Progress] = []
 
     def slow_source() -> Iterator[Document]:
@@ -137,7 +130,7 @@ def test_arun_leaves_the_loop_free(deployment: Deployment) -> None:
             yield _document(f"doc{n}")
 
     async def main() -> tuple[int, JobState]:
-        pipeline = _pipeline(deployment, "async", transformations=[Slow(seconds=0.2), _SPLITTER, Embed("hashed")])
+        pipeline = _pipeline(staffed, "async", transformations=[Slow(seconds=0.2), _SPLITTER, Embed("hashed")])
         run = asyncio.create_task(pipeline.arun(slow_source(), on_progress=heard.append, timeout=60))
         ticks = 0
         while not run.done():
@@ -147,34 +140,14 @@ def test_arun_leaves_the_loop_free(deployment: Deployment) -> None:
 
     ticks, state = asyncio.run(main())
     assert state is JobState.SUCCEEDED
-    assert ticks > 20
+    assert ticks >= 20  # of 40 that fit into the reading alone
     assert heard[-1].state is JobState.SUCCEEDED
 
 
-def test_a_cancelled_arun_stops_waiting(deployment: Deployment) -> None:
-    """Cancelling `arun`, or its timeout, ends the waiting at once, though no worker will ever do the job."""
-
-    async def main() -> None:
-        pipeline = _pipeline(deployment, "nobody works")
-        run = asyncio.create_task(pipeline.arun([_document("a")]))
-        while not deployment.redis.pubsub_channels("docmill:*"):
-            await asyncio.sleep(0.01)
-        run.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await run
-        with pytest.raises(TimeoutError, match="it goes on"):
-            await pipeline.arun([_document("b")], timeout=0.2)
-
-    began = time.monotonic()
-    asyncio.run(main())
-    assert time.monotonic() - began < 10
-
-
-def test_progress_is_shown_where_it_is_asked_for(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_shown_where_it_is_asked_for(staffed: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
     """`show_progress` writes to stderr alone, a callback hears the same, and without either nothing is written."""
-    deployment.start_worker()
     heard: list[Progress] = []
-    pipeline = _pipeline(deployment, "shown", transformations=[Slow(seconds=0.5), _SPLITTER, Embed("hashed")])
+    pipeline = _pipeline(staffed, "shown", transformations=[Slow(seconds=0.5), _SPLITTER, Embed("hashed")])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("orchestrator.progress._LINE_EVERY_SECONDS", 0.0)
         pipeline.run([_document("a")], show_progress=True, on_progress=heard.append, timeout=60)
@@ -184,13 +157,3 @@ def test_progress_is_shown_where_it_is_asked_for(deployment: Deployment, capsys:
         assert heard
         pipeline.run([_document("a")], timeout=60)
     assert capsys.readouterr().err == ""
-
-
-def test_workers_of_a_deployment_are_not_the_callers(deployment: Deployment) -> None:
-    """`num_workers` changes nothing on a deployment, and a warning says how its workers are started."""
-    with pytest.warns(UserWarning, match="docmill worker --concurrency 3"):
-        job = _pipeline(deployment, "elsewhere").enqueue([_document("a")], num_workers=3)
-    assert job.state is JobState.RUNNING
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        _pipeline(deployment, "elsewhere").enqueue([_document("b")])
