@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from orchestrator.contracts.errors import CollectionMismatch, PayloadError, TransientError
+from orchestrator.contracts.errors import ConfigurationError, PayloadError, TransientError
 from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.messages import CommitMessage
 from orchestrator.contracts.nodes import nodes_hash
@@ -55,7 +55,7 @@ def commit(context: WorkerContext, message: CommitMessage) -> dict[str, Any]:
     try:
         with begin(context.engine) as connection:
             outcomes, lost = _write(context, connection, job, attempts, results)
-    except CollectionMismatch as error:
+    except ConfigurationError as error:  # what keeps these batches out of the store keeps out all others
         with begin(context.engine) as connection:
             control.abort(connection, job.id, error)
         finish(context, job.id)

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
 from orchestrator import Document, FileReader, IngestionPipeline, JobState
 from orchestrator.contracts.errors import ServiceUnreachable
-from tests.deployment import Deployment
+from orchestrator.contracts.report import BatchState
+from orchestrator.ledger.engine import begin
+from orchestrator.ledger.tables import collections
+from tests.deployment import Deployment, wait_for
 from tests.transformations import Slow
 from workers.search import search
 from workers.transformations import Embed, SentenceSplitter
@@ -120,6 +124,33 @@ def test_an_unknown_transformation_ends_the_job_with_the_names_there_are(deploym
     assert report.state is JobState.FAILED
     assert "test_slow" in str(report.error)
     assert "sentence_splitter" in str(report.error)
+
+
+def _make_elsewhere(deployment: Deployment, name: str) -> None:
+    with begin(deployment.connections.engine) as connection:
+        elsewhere = {"name": name, "store": "elsewhere", "model": "hashed", "dimension": 256}
+        connection.execute(insert(collections).values(**elsewhere))
+
+
+def test_a_collection_of_another_store_ends_the_job_before_anything_is_paid_for(deployment: Deployment) -> None:
+    """Nodes for a collection that lives elsewhere are not made: the job fails, and says which store has it."""
+    deployment.start_worker()
+    _make_elsewhere(deployment, "taken")
+    report = deployment.wait(deployment.pipeline("taken").enqueue([Document(id="a", text="Some words.")]))
+    assert (report.state, report.tokens.embedding) == (JobState.FAILED, 0)
+    assert "lives in the vector store 'elsewhere'" in str(report.error)
+
+
+def test_what_keeps_all_nodes_out_of_the_store_is_no_documents_fault(deployment: Deployment) -> None:
+    """A commit that the store refuses as such ends the job with the reason, once; no document is taken apart for it."""
+    deployment.start_worker()
+    job = deployment.pipeline("disputed", Slow(seconds=1.0)).enqueue([Document(id="a", text="Some words.")])
+    wait_for(lambda: job.progress.batches.get(BatchState.RUNNING))
+    _make_elsewhere(deployment, "disputed")
+    report = deployment.wait(job)
+    assert (report.state, report.batches.total) == (JobState.FAILED, 1)
+    assert "lives in the vector store 'elsewhere'" in str(report.error)
+    assert [failure.document_id for failure in job.failures()] == ["*"]
 
 
 def test_services_that_do_not_answer_are_named_within_ten_seconds(deployment: Deployment) -> None:

@@ -249,6 +249,7 @@ def test_a_secret_of_the_environment_stays_there(monkeypatch: pytest.MonkeyPatch
     spec = IngestionPipeline("p", [Embed("hashed")], vector_store=store).spec
     assert "hunter2" not in spec.model_dump_json()
     monkeypatch.setenv("DOCMILL_SECRET_PGVECTORSTORE_CONNECTION_STRING", "postgresql+psycopg2://worker:x@there/db")
+    assert spec.vector_store is not None
     rebuilt = build_component(*parse_label(spec.vector_store))
     assert rebuilt.connection_string == "postgresql+psycopg2://worker:x@there/db"
     assert rebuilt.async_connection_string == addresses["ASYNC_CONNECTION_STRING"]
@@ -272,6 +273,7 @@ def test_an_embedding_becomes_the_last_step() -> None:
     """A LlamaIndex embedding is an embedder by a name that makes it again, with its own batch size as tuning."""
     spec = IngestionPipeline("p", [MockEmbedding(embed_dim=5, embed_batch_size=7)]).spec
     assert spec.transformations[-1].tuning == {"batch_size": 7}
+    assert spec.embedder is not None
     check_embedder_name(spec.embedder)
     embedder = get_embedder(spec.embedder)
     assert (embedder.dimension, embedder_name(embedder.model)) == (5, spec.embedder)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from psycopg import Connection as Driver
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, Row
 
 __all__ = ["PgVectorStore"]
 
@@ -120,9 +120,13 @@ class PgVectorStore:
             raise CollectionMismatch(collection.name, str(held), str(collection))
 
     def describe(self, name: str) -> Collection | None:
-        """The collection of that name, or None."""
+        """The collection of that name, or None.
+
+        Raises:
+            ConfigurationError: it belongs to another vector store.
+        """
         with self._engine.connect() as connection:
-            return _find(connection, name)
+            return _ours(connection.execute(select(collections).where(collections.c.name == name)).one_or_none())
 
     def upsert(self, connection: Connection, collection: str, nodes: Sequence[Node]) -> None:
         """Write nodes, replacing those of the same id; of several with one id the last.
@@ -233,15 +237,7 @@ class PgVectorStore:
     def _hold(self, connection: Connection, name: str) -> Collection | None:
         """The collection of that name, kept from being dropped while the transaction lasts."""
         statement = select(collections).where(collections.c.name == name).with_for_update(read=True, key_share=True)
-        row = connection.execute(statement).one_or_none()
-        if row is None:
-            return None
-        if row.store != _STORE:
-            raise ConfigurationError(
-                f"collection {name!r} lives in the vector store {row.store!r}, but this pipeline writes to {_STORE!r}; "
-                "use another collection, or that vector store"
-            )
-        return Collection(row.name, row.model, row.dimension)
+        return _ours(connection.execute(statement).one_or_none())
 
     def _make(self, connection: Connection, collection: Collection) -> None:
         name = collection.name
@@ -293,6 +289,17 @@ def _upsert(
     copy_rows(driver, _STAGED, nodes, matrix)
     connection.execute(text(_UPSERT.format(table=table)))
     connection.execute(text(f"DROP TABLE {_STAGED}"))  # the same transaction may upsert again
+
+
+def _ours(row: Row[Any] | None) -> Collection | None:
+    if row is None:
+        return None
+    if row.store != _STORE:
+        raise ConfigurationError(
+            f"collection {row.name!r} lives in the vector store {row.store!r}, but this pipeline writes to {_STORE!r}; "
+            "use another collection, or that vector store"
+        )
+    return Collection(row.name, row.model, row.dimension)
 
 
 def _find(connection: Connection, name: str) -> Collection | None:
