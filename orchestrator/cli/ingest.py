@@ -1,6 +1,5 @@
 """`docmill ingest`: files in; split, embedded, deduplicated nodes out."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +8,6 @@ import typer
 from orchestrator.cli.options import DEFAULT_COLLECTION, AsJson
 
 if TYPE_CHECKING:
-    from orchestrator.job import Job
     from orchestrator.settings import Settings
 
 __all__ = ["register"]
@@ -72,6 +70,7 @@ def ingest(
 ) -> None:
     """Ingest files; unchanged ones cost nothing."""
     from orchestrator.cli.show import print_json, print_report, report_object
+    from orchestrator.cli.waiting import wait_for
     from orchestrator.contracts.report import JobState
     from orchestrator.pipeline import IngestionPipeline
     from orchestrator.progress import shown_progress
@@ -103,12 +102,7 @@ def ingest(
         if not wait:
             print_json({"job_id": job.id}) if as_json else typer.echo(job.id)
             return
-        try:
-            with shown_progress(is_shown=not as_json) as show:
-                report = job.wait(on_progress=show)
-        except KeyboardInterrupt:
-            _detach_or_cancel(job)
-            raise
+        report = wait_for(job, is_shown=not as_json)
         # Before the services stop: that takes a moment, or longer where a search index is being built.
         print_json(report_object(report)) if as_json else print_report(report)
     if report.state is JobState.SUCCEEDED_WITH_FAILURES:
@@ -122,18 +116,6 @@ def _load_modules(settings: "Settings") -> None:
     from workers.transformations.contract import load_modules
 
     load_modules(settings.modules)
-
-
-def _detach_or_cancel(job: "Job") -> None:
-    """Ctrl-C: ask what is to become of the job; without a terminal to ask, it goes on."""
-    answer = "d"
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        typer.echo(f"\njob {job.id} is not finished.", err=True)
-        answer = typer.prompt("[d]etach and let workers go on, or [c]ancel it?", default="d", err=True)
-    if answer.strip().lower().startswith("c"):
-        typer.echo(f"job {job.id}: {job.cancel()}; what is committed stays", err=True)
-    else:
-        typer.echo(f"job {job.id} goes on whenever workers run: docmill status {job.id}", err=True)
 
 
 def _pipeline_arguments(file: Path | None, given: dict[str, Any], **overruling: str | int | None) -> dict[str, Any]:

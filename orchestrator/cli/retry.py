@@ -1,14 +1,10 @@
 """`docmill retry`: the failed documents of a job, once more."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from orchestrator.cli.options import AsJson, JobId
-
-if TYPE_CHECKING:
-    from orchestrator.contracts.report import Report
-    from orchestrator.job import Job
 
 __all__ = ["register"]
 
@@ -35,6 +31,7 @@ def retry(
 ) -> None:
     """Try the failed documents of a job again, in a new job, and say which cannot be."""
     from orchestrator.cli.show import print_json, print_report, report_object
+    from orchestrator.cli.waiting import wait_for
     from orchestrator.contracts.report import JobState
     from orchestrator.job import Job
     from orchestrator.runtime import Runtime
@@ -57,7 +54,7 @@ def retry(
         if not wait:
             print_json({"job_id": new.id, **about}) if as_json else typer.echo(new.id)
             return
-        report = _wait(new, as_json)
+        report = wait_for(new, is_shown=not as_json)
         print_json({**report_object(report), **about}) if as_json else print_report(report)
     if report.state not in (JobState.SUCCEEDED, JobState.SUCCEEDED_WITH_FAILURES):
         raise typer.Exit(1)
@@ -77,14 +74,3 @@ def _show_not_retried(job: str, refused: list[str], not_kept: int, dropped: int)
         )
     if not_kept or dropped:
         typer.echo("ingest their source again: what is unchanged costs nothing", err=True)
-
-
-def _wait(job: "Job", as_json: bool) -> "Report":
-    from orchestrator.progress import shown_progress
-
-    try:
-        with shown_progress(is_shown=not as_json) as show:
-            return job.wait(on_progress=show)
-    except KeyboardInterrupt:
-        typer.echo(f"\njob {job.id} goes on whenever workers run: docmill status {job.id}", err=True)
-        raise
