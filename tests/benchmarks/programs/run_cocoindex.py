@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import asyncpg  # type: ignore[import-not-found]
+import asyncpg
 import cocoindex as coco  # type: ignore[import-not-found]
 import numpy as np
 import toktok
