@@ -198,7 +198,7 @@ def test_cache_collections_and_no_cache(bench: Bench) -> None:
     none, ran = bench.ingest("four", documents, disable_cache=True)
     assert (none.tokens.embedding, len(ran)) == (first.tokens.embedding, 10)
     assert (none.cache.hits, none.cache.misses) == (0, 0)
-    with pytest.raises(ConfigurationError, match="cache_collection 'No Name'"):
+    with pytest.raises(ConfigurationError, match="cache_collection='No Name'"):
         bench.ingest("five", documents, cache_collection="No Name")
 
 
