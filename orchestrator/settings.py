@@ -95,6 +95,12 @@ class Settings(BaseSettings):
     )
     hnsw_rows: int = Field(default=50_000, ge=0, description="nodes from which a collection gets an HNSW index")
 
+    # Metrics of workers, for Prometheus; those of the ledger are on Flower's page.
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="port at which a worker serves what it counts; default: none"
+    )
+    metrics_address: str = Field(default="127.0.0.1", description="address at which it does")
+
     # Time, in seconds.
     heartbeat: float = Field(default=3.0, gt=0, description="between two heartbeats of a running batch")
     stale_after: float = Field(default=15.0, gt=0, description="a lease without a heartbeat for so long is dead")

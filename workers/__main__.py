@@ -7,6 +7,7 @@ import billiard.pool
 from orchestrator.contracts.errors import ConfigurationError
 from orchestrator.settings import load_settings
 from workers.app import configure
+from workers.metrics.server import serve
 from workers.transformations.contract import load_modules
 
 
@@ -22,6 +23,8 @@ def main(arguments: list[str]) -> None:
     settings = load_settings()
     try:
         load_modules(settings.modules)  # here, where it can be seen: a child would fail task by task
+        if settings.metrics_port is not None:
+            serve(settings.metrics_address, settings.metrics_port)
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
     app = configure(settings)

@@ -16,6 +16,7 @@ from orchestrator.contracts.queues import celery_config, declare_dead_letters, s
 from orchestrator.settings import Settings, load_settings
 from workers.context import WorkerContext
 from workers.limits import limit_memory
+from workers.metrics.server import leave_to_main
 
 __all__ = ["app", "configure", "context"]
 
@@ -59,6 +60,7 @@ def _begin_child(**kwargs: object) -> None:
     """In a new child: what the main process holds is not for it."""
     global _context
     _context = None
+    leave_to_main()
     limit_memory(load_settings().memory_limit)
 
 

@@ -22,6 +22,8 @@ from workers.caches.ingestion_cache import IngestionCache
 from workers.caches.single_flight import in_single_flight
 from workers.embedders import Embedder, get_embedder
 from workers.llms.remembered import remembering
+from workers.metrics.measured import timed
+from workers.metrics.names import STAGE_SECONDS
 from workers.tokens.spending import Spending, about_to_spend, collecting, spending_for, spent
 from workers.tokens.tokenizer import get_tokenizer
 from workers.tokens.usage import TokenUsage
@@ -109,12 +111,14 @@ class Chain:
         """
         results = [DocumentResult(document) for document in documents]
         with collecting(bill.spending), remembering(self.cache):
-            self._transform(results, bill)
+            with timed(STAGE_SECONDS, "transform"):
+                self._transform(results, bill)
             nodes = [node for result in results for node in result.nodes]
             if self.embedder is None:
                 _count_tokens(nodes)
                 return BatchResult(results, "", 0)
-            self._embed(self.embedder, nodes, bill)
+            with timed(STAGE_SECONDS, "embed"):
+                self._embed(self.embedder, nodes, bill)
             return BatchResult(results, self.embedder.model, self.embedder.dimension)
 
     def _transform(self, results: Sequence[DocumentResult], bill: BatchBill) -> None:

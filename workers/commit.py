@@ -33,6 +33,8 @@ from workers.blob import decode_result
 from workers.chain import BatchResult, DocumentResult
 from workers.context import WorkerContext
 from workers.finish import finish
+from workers.metrics.measured import timed
+from workers.metrics.names import STAGE_SECONDS
 from workers.poison import each_alone, halve_or_give_up
 from workers.vector_stores import Collection
 
@@ -50,10 +52,11 @@ def commit(context: WorkerContext, message: CommitMessage) -> dict[str, Any]:
     job = context.job(message.job)
     with begin(context.engine) as connection:
         attempts = batches.lock_transformed(connection, job.id, message.batches)
-    results = _fetch(context, job, attempts)
+    with timed(STAGE_SECONDS, "fetch"):
+        results = _fetch(context, job, attempts)
     failpoint("commit.fetched")
     try:
-        with begin(context.engine) as connection:
+        with timed(STAGE_SECONDS, "commit"), begin(context.engine) as connection:
             outcomes, lost = _write(context, connection, job, attempts, results)
     except ConfigurationError as error:  # what keeps these batches out of the store keeps out all others
         with begin(context.engine) as connection:

@@ -4,6 +4,7 @@ import sys
 
 from orchestrator.settings import load_settings
 from workers.app import configure
+from workers.metrics.page import add_metrics
 
 _MAX_TASKS = 20_000  # kept in memory, 3.9 KB each
 _COLUMNS = "name,args,state,result,runtime,received,worker"  # what a task is about, rather than its number
@@ -11,7 +12,9 @@ _COLUMNS = "name,args,state,result,runtime,received,worker"  # what a task is ab
 
 def main(arguments: list[str]) -> None:
     """Start Flower; arguments are Flower's own."""
-    app = configure(load_settings())
+    settings = load_settings()
+    app = configure(settings)
+    add_metrics(settings)
     app.start(["flower", f"--max-tasks={_MAX_TASKS}", f"--tasks-columns={_COLUMNS}", *arguments])
 
 

@@ -21,6 +21,8 @@ from orchestrator.ledger.engine import begin
 from orchestrator.ledger.payments import Cost
 from workers.context import WorkerContext
 from workers.finish import finish
+from workers.metrics.measured import count
+from workers.metrics.names import RECONCILED
 from workers.poison import halve_or_give_up
 
 __all__ = ["reconcile"]
@@ -51,10 +53,12 @@ def reconcile(context: WorkerContext) -> dict[str, Any]:
             "clients": _vanished_clients,
             "jobs": _open_jobs,
         }
-        moved = {name: count for name, look in looks.items() if (count := _safely(name, look, context))}
+        moved = {name: found for name, look in looks.items() if (found := _safely(name, look, context))}
         failpoint("reconcile.moved")
     finally:
         redis.delete(_LOCK_KEY)
+    for name, amount in moved.items():
+        count(RECONCILED, name, amount)
     if moved:
         _log.info("reconciled", **moved)
     return moved

@@ -23,6 +23,8 @@ from workers.chain import BatchBill, BatchResult
 from workers.context import WorkerContext
 from workers.finish import finish
 from workers.gather import gather
+from workers.metrics.measured import count, timed
+from workers.metrics.names import RETRIES, STAGE_SECONDS
 from workers.patience import LEDGER_AWAY, patiently
 from workers.poison import give_up, halve_or_give_up
 from workers.tokens.spending import Spending, collecting
@@ -41,7 +43,8 @@ def transform(context: WorkerContext, message: TransformMessage) -> dict[str, An
     Raises:
         SQLAlchemyError, ServiceUnreachable: the ledger does not answer. The lease runs out, and another takes it.
     """
-    held, spending = patiently(lambda: _lease(context, message))
+    with timed(STAGE_SECONDS, "lease"):
+        held, spending = patiently(lambda: _lease(context, message))
     if held is None:
         return {"skipped": "done, cancelled, or run by another worker"}
     failpoint("transform.leased")
@@ -53,7 +56,8 @@ def transform(context: WorkerContext, message: TransformMessage) -> dict[str, An
             result = chain.run(decode_payload(held.payload), bill)
             failpoint("transform.chained")
             blob = encode_result(result)
-            context.aggregator.store(held.job_id, held.number, held.attempt, blob)
+            with timed(STAGE_SECONDS, "store"):
+                context.aggregator.store(held.job_id, held.number, held.attempt, blob)
             failpoint("transform.stored")
     except ConfigurationError as error:
         return _abort(context, held, bill, error)
@@ -126,6 +130,7 @@ def _retry(context: WorkerContext, held: Lease, bill: BatchBill, error: Exceptio
     delay = _retry_delay(held.retries, getattr(error, "retry_after", None))
     with begin(context.engine) as connection:
         batches.settle(connection, held, BatchState.RETRYING, reason, retry_in=delay, cost=bill.cost)
+    count(RETRIES, type(error).__name__)
     _log.info("batch will be retried", job=held.job_id, batch=held.number, seconds=round(delay, 1), reason=reason)
     return {"retrying": reason, "seconds": round(delay, 1)}
 
