@@ -11,7 +11,7 @@ import os
 from collections.abc import Coroutine
 from contextlib import suppress
 from threading import Lock, Thread
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 __all__ = ["run_on_process_loop"]
 
@@ -66,11 +66,34 @@ def run_on_process_loop(coro: Coroutine[Any, Any, T], timeout: float | None = No
     if _is_running_here(loop):
         coro.close()
         raise RuntimeError("run_on_process_loop was called from a coroutine on that loop; await the coroutine instead")
-    future = asyncio.run_coroutine_threadsafe(_limited(coro, timeout), loop)
+    call = _Call(_limited(coro, timeout))
     try:
-        return future.result()
-    finally:
-        future.cancel()  # of no effect on one that is done
+        return asyncio.run_coroutine_threadsafe(call.run(), loop).result()
+    except BaseException:
+        # Not by the future: whoever is interrupted while it is made never gets to hold it.
+        loop.call_soon_threadsafe(call.cancel)  # of no effect on one that is done
+        raise
+
+
+class _Call(Generic[T]):
+    """A coroutine that can be cancelled before it has begun, and after. Everything here runs on the loop."""
+
+    def __init__(self, coro: Coroutine[Any, Any, T]) -> None:
+        self._coro = coro
+        self._task: asyncio.Task[Any] | None = None
+        self._is_cancelled = False
+
+    async def run(self) -> T:
+        if self._is_cancelled:
+            self._coro.close()
+            raise asyncio.CancelledError
+        self._task = asyncio.current_task()
+        return await self._coro
+
+    def cancel(self) -> None:
+        self._is_cancelled = True
+        if self._task is not None:
+            self._task.cancel()
 
 
 async def _limited(coro: Coroutine[Any, Any, T], timeout: float | None) -> T:
