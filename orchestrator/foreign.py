@@ -11,12 +11,19 @@ from typing import Any, Protocol
 
 from orchestrator.contracts.documents import Document
 from orchestrator.contracts.errors import ConfigurationError
-from orchestrator.contracts.llama_index import PREFIX, Component, describe, installed_release, is_kind, parse_label
+from orchestrator.contracts.llama_index import (
+    EXCLUDED_KEYS,
+    PREFIX,
+    Component,
+    describe,
+    installed_release,
+    is_kind,
+    parse_label,
+)
 from orchestrator.contracts.spec import SpecSource, TransformationSpec
 
 __all__ = ["ForeignDocument", "as_documents", "as_spec", "as_vector_store"]
 
-_EXCLUDED = ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys")
 _SOURCES = ("source", "file_path")  # what loaders say of where a document is from
 _REMEMBERED_SOURCES = 100_000
 
@@ -105,7 +112,7 @@ def _parts(document: Any) -> tuple[str, str, str, dict[str, Any]]:
     metadata = dict(getattr(document, "metadata", None) or {})
     source = next((str(metadata[key]) for key in _SOURCES if metadata.get(key)), "")
     if ("llama_index", "BaseNode") in bases:
-        metadata |= {key: keys for key in _EXCLUDED if (keys := getattr(document, key, None))}
+        metadata |= {key: keys for key in EXCLUDED_KEYS if (keys := getattr(document, key, None))}
         # A node's own id is as a rule made up; what it was cut from has a name.
         parent = getattr(document, "ref_doc_id", None)
         given = "" if parent or "id_" not in document.model_fields_set else document.id_

@@ -224,6 +224,11 @@ class Settings(BaseSettings):
         """Where the ingestion cache is: a Redis, a database, or memory."""
         return self.cache_url or self.results_redis_url
 
+    @property
+    def sqlite_vectors_file(self) -> Path:
+        """The file of the sqlite vector store."""
+        return self.sqlite_vectors or self.home / "vectors.sqlite"
+
 
 def load_settings(**overrides: object) -> Settings:
     """The settings from the environment and the settings file, with overrides.

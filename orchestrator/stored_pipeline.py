@@ -1,13 +1,12 @@
 """A pipeline kept in a folder: its spec as JSON, written whole or not at all."""
 
-import os
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from pydantic import ValidationError
 
 from orchestrator.contracts.errors import ConfigurationError
 from orchestrator.contracts.spec import PipelineSpec
+from orchestrator.contracts.whole_file import write_whole
 
 __all__ = ["FILE_NAME", "read_spec", "write_spec"]
 
@@ -22,15 +21,7 @@ def write_spec(folder: Path, spec: PipelineSpec) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
-    with NamedTemporaryFile("w", encoding="utf-8", dir=folder, prefix=".pipeline-", delete=False) as file:
-        try:
-            file.write(spec.model_dump_json(indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    write_whole(path, (spec.model_dump_json(indent=2) + "\n").encode())
     return path
 
 

@@ -67,11 +67,14 @@ class Worker:
                 self.kill()
 
 
-def deployment_settings(database_url: str, broker_url: str, cache_url: str, folder: Path) -> Settings:
+def deployment_settings(
+    database_url: str, broker_url: str, cache_url: str, folder: Path, *, result_url: str | None = None
+) -> Settings:
     """The settings of a deployment on these servers, with batches so small that there are many."""
     return load_settings(
         database_url=database_url,
         broker_url=broker_url,
+        result_url=result_url,
         cache_url=cache_url,
         home=folder,
         batch_bytes=8 * 1024,

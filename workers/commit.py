@@ -12,7 +12,6 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 from orchestrator.contracts.errors import ConfigurationError, PayloadError, TransientError
 from orchestrator.contracts.failpoints import failpoint
@@ -35,6 +34,7 @@ from workers.context import WorkerContext
 from workers.finish import finish
 from workers.metrics.measured import timed
 from workers.metrics.names import STAGE_SECONDS
+from workers.patience import LEDGER_AWAY
 from workers.poison import each_alone, halve_or_give_up
 from workers.vector_stores import Collection
 
@@ -63,7 +63,7 @@ def commit(context: WorkerContext, message: CommitMessage) -> dict[str, Any]:
             control.abort(connection, job.id, error)
         finish(context, job.id)
         return {"aborted": str(error)}
-    except (OperationalError, InterfaceError, TransientError):
+    except (TransientError, *LEDGER_AWAY):
         raise
     except Exception as error:  # noqa: BLE001 - the task boundary: something in these batches cannot be stored
         return _take_apart(context, job, list(attempts), error)

@@ -107,8 +107,7 @@ class WorkerContext:
         return chain
 
     def _store(self, name: str) -> VectorStore:
-        path = self.settings.sqlite_vectors or self.settings.home / "vectors.sqlite"
-        return open_vector_store(name, self.engine, path)
+        return open_vector_store(name, self.engine, self.settings.sqlite_vectors_file)
 
     def store_of(self, spec: PipelineSpec) -> VectorStore | None:
         """The vector store of a pipeline; None where the nodes are the product."""

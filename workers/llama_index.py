@@ -78,8 +78,7 @@ class CollectionVectorStore(BasePydanticVectorStore):
         Raises:
             CollectionNotFound: there is none of that name.
         """
-        path = settings.sqlite_vectors or settings.home / "vectors.sqlite"
-        store = open_vector_store(vector_store or settings.vector_store, engine, path)
+        store = open_vector_store(vector_store or settings.vector_store, engine, settings.sqlite_vectors_file)
         if store.describe(collection) is None:
             raise CollectionNotFound(collection)
         made = cls(collection=collection)

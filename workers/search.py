@@ -26,8 +26,7 @@ def search(
         CollectionNotFound: there is none of that name.
         CollectionMismatch: the model installed here is not the one the collection was made with.
     """
-    path = settings.sqlite_vectors or settings.home / "vectors.sqlite"
-    store = open_vector_store(vector_store or settings.vector_store, engine, path)
+    store = open_vector_store(vector_store or settings.vector_store, engine, settings.sqlite_vectors_file)
     held = store.describe(collection)
     if held is None:
         raise CollectionNotFound(collection)

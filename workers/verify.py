@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby, islice
 from operator import itemgetter
-from pathlib import Path
 
 from sqlalchemy import Engine
 
@@ -121,7 +120,7 @@ class Verification:
         self.nodes = 0
         self._engine = engine
         self._models_path = settings.models_path
-        self._store: VectorStore = open_vector_store(self.vector_store, engine, _sqlite_path(settings))
+        self._store: VectorStore = open_vector_store(self.vector_store, engine, settings.sqlite_vectors_file)
         self._held = self._store.describe(collection)
         if self._held is None and not is_known:
             raise CollectionNotFound(collection)
@@ -190,7 +189,3 @@ class Verification:
             if repair:
                 self._store.remove_stale(connection, self.collection, dict.fromkeys(held, ()))
         return dict.fromkeys(held, Repair.REMOVED if repair else Repair.NONE)
-
-
-def _sqlite_path(settings: Settings) -> Path:
-    return settings.sqlite_vectors or settings.home / "vectors.sqlite"

@@ -17,6 +17,7 @@ from orchestrator.contracts.errors import ConfigurationError
 from orchestrator.contracts.hashing import canonical_json
 
 __all__ = [
+    "EXCLUDED_KEYS",
     "PREFIX",
     "Component",
     "Described",
@@ -29,6 +30,8 @@ __all__ = [
     "secret_variable",
 ]
 
+# Fields of its documents and nodes that name metadata not shown to a model.
+EXCLUDED_KEYS = ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys")
 PREFIX = "llama_index/"  # of the names of embedders and vector stores
 
 # The classes that a spec may name, and where they are. An operator adds others by DOCMILL_LLAMA_INDEX_CLASSES.

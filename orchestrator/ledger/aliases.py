@@ -4,8 +4,7 @@ An alias keeps its document in the ledger. When the first no longer stands for i
 is deleted), one of its aliases is ingested in its place, and the others become aliases of that one.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, delete, exists, select, update
@@ -16,11 +15,10 @@ from orchestrator.ledger import batches
 from orchestrator.ledger.batches import NewBatch
 from orchestrator.ledger.documents import code_points, vanished_condition, version_of
 from orchestrator.ledger.jobs import JobRow
+from orchestrator.ledger.statements import pages
 from orchestrator.ledger.tables import documents, jobs
 
 __all__ = ["hold", "promote", "promote_from_vanished"]
-
-_IDS_AT_ONCE = 5000  # Postgres takes 65,535 parameters, SQLite 32,766
 
 
 class _Alias(NamedTuple):
@@ -65,7 +63,7 @@ def promote_from_vanished(connection: Connection, job: JobRow, owners: Iterable[
 
 def _promote(connection: Connection, job: JobRow, owners: Iterable[str], condition: Any) -> int:
     promoted = 0
-    for ids in _pages(owners):
+    for ids in pages(owners):
         columns = [documents.c[name] for name in _Alias._fields]
         rows = connection.execute(
             select(*columns)
@@ -101,14 +99,9 @@ def _take_place(connection: Connection, job: JobRow, heir: _Alias) -> int:
 
 
 def _point_at(connection: Connection, collection: str, heir: str, ids: Iterable[str]) -> None:
-    for some in _pages(ids):
+    for some in pages(ids):
         connection.execute(
             update(documents)
             .where(documents.c.collection == collection, documents.c.id.in_(some))
             .values(alias_of=heir)
         )
-
-
-def _pages(ids: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(ids)
-    return iter(lambda: list(islice(rest, _IDS_AT_ONCE)), [])

@@ -4,7 +4,6 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, exists, func, insert, select, update
@@ -12,6 +11,7 @@ from sqlalchemy import Connection, exists, func, insert, select, update
 from orchestrator.contracts.documents import MAX_ID_BYTES
 from orchestrator.contracts.errors import DocumentError
 from orchestrator.ledger.clock import now
+from orchestrator.ledger.statements import pages
 from orchestrator.ledger.storable import storable
 from orchestrator.ledger.tables import failures, jobs
 
@@ -22,7 +22,6 @@ _SHOWN_ID_CHARACTERS = 200
 _STAGE_CHARACTERS = 32
 _NAME_CHARACTERS = 200
 _TRACEBACK_CHARACTERS = 8000
-_IDS_AT_ONCE = 5000  # Postgres takes 65,535 parameters, SQLite 32,766
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +152,8 @@ def resolve(connection: Connection, collection: str, job_number: int, ids: Itera
     Failures of jobs enqueued later stay: what they read was newer. Returns how many were resolved.
     """
     earlier = select(jobs.c.id).where(jobs.c.number <= job_number)
-    pending = iter(ids)
     resolved = 0
-    while some := list(islice(pending, _IDS_AT_ONCE)):
+    for some in pages(ids):
         rows: Any = connection.execute(
             update(failures)
             .where(

@@ -12,9 +12,8 @@ from orchestrator.contracts.queues import DEAD_LETTER_QUEUE, QUEUES, TRANSFORM_Q
 from orchestrator.contracts.report import BatchState
 from orchestrator.ledger import jobs
 from orchestrator.ledger.engine import begin
-from orchestrator.settings import load_settings
 from tests.chaos.workers import WorkerProcess
-from tests.deployment import Deployment, wait_for
+from tests.deployment import Deployment, deployment_settings, wait_for
 from tests.transformations import Slow
 from workers.context import WorkerContext
 from workers.reconcile import reconcile
@@ -27,20 +26,7 @@ def deployment(
     postgres_url: str, redis_url: str, cache_url: str, rabbitmq_url: str, tmp_path: Path
 ) -> Iterator[Deployment]:
     """A deployment whose broker is RabbitMQ, without workers yet and with empty queues."""
-    settings = load_settings(
-        database_url=postgres_url,
-        broker_url=rabbitmq_url,
-        result_url=redis_url,
-        cache_url=cache_url,
-        home=tmp_path,
-        batch_bytes=8 * 1024,
-        window=16,
-        segment_batches=4,
-        modules="tests.transformations",
-        heartbeat=1.0,
-        stale_after=4.0,
-        reconcile_every=1.0,
-    )
+    settings = deployment_settings(postgres_url, rabbitmq_url, cache_url, tmp_path, result_url=redis_url)
     deployment = Deployment(settings, tmp_path)
     with deployment.connections.app.connection_for_write() as connection:
         for name in QUEUES:

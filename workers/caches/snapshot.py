@@ -1,12 +1,11 @@
 """A snapshot of a cache in a file: written whole or not at all, and checked when it is read."""
 
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from orchestrator.contracts.errors import PayloadError
 from orchestrator.contracts.payload import pack, unpack
+from orchestrator.contracts.whole_file import write_whole
 
 __all__ = ["Entry", "read_snapshot", "write_snapshot"]
 
@@ -25,17 +24,7 @@ def write_snapshot(path: Path, entries: Iterable[Entry]) -> None:
         OSError: the folder cannot be written to; a file that was there is as it was.
     """
     data = _MAGIC + pack([(collection, key, value) for (collection, key), value in entries])
-    # Only its owner may read it: it holds texts of documents.
-    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(unfinished).replace(path)
-    except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
-        raise
+    write_whole(path, data)  # only its owner may read it: it holds texts of documents
 
 
 def read_snapshot(path: Path) -> Iterator[Entry]:

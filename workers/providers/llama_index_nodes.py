@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.contracts.llama_index import EXCLUDED_KEYS
 from orchestrator.contracts.nodes import Node
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode, TextNode
 
 __all__ = ["as_text_node", "from_llama_index", "to_llama_index"]
-
-_EXCLUDED = ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys")
 
 
 def to_llama_index(nodes: Sequence[Node]) -> list[BaseNode]:
@@ -60,8 +59,8 @@ def as_text_node(
     """A node as LlamaIndex reads it out of a vector store. `hidden` keys are shown to no model."""
     from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 
-    shown = {key: value for key, value in metadata.items() if key not in _EXCLUDED}
-    embed, llm = ([*metadata.get(key, ()), *hidden] for key in _EXCLUDED)
+    shown = {key: value for key, value in metadata.items() if key not in EXCLUDED_KEYS}
+    embed, llm = ([*metadata.get(key, ()), *hidden] for key in EXCLUDED_KEYS)
     return TextNode(
         id_=id,
         text=text,

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from orchestrator.contracts.errors import ConfigurationError, UnknownName
+from orchestrator.contracts.whole_file import write_whole
 
 __all__ = ["ENCODINGS", "ensure_vocabulary"]
 
@@ -78,15 +79,5 @@ def _user_folders() -> Iterator[Path]:
 
 
 def _write(file: Path, data: bytes) -> None:
-    """Write under another name and rename: no process ever reads half a vocabulary."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=file.name, suffix=".tmp", delete=False) as temporary:
-        path = Path(temporary.name)
-        try:
-            temporary.write(data)
-            temporary.close()
-            path.chmod(0o644)  # the folder may be shared, and temporary files are private
-            path.replace(file)
-        except OSError:
-            path.unlink(missing_ok=True)
-            raise
+    write_whole(file, data, mode=0o644)  # the folder may be shared
