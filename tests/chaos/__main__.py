@@ -18,14 +18,13 @@ from tests.chaos.worker_faults import WORKER_FAULTS
 from tests.rabbitmq import RabbitServer
 from tests.services import Services
 
-_KILLS = 20
-_KILLS_OF_LONG = 100
+_KILLS = 100
 
 
 def main() -> int:
     """Returns 0 if all is well."""
     arguments = _parser().parse_args()
-    faults = [*WORKER_FAULTS, *SERVICE_FAULTS, random_kills(_KILLS_OF_LONG if arguments.long else _KILLS)]
+    faults = [*WORKER_FAULTS, *SERVICE_FAULTS, random_kills(arguments.kills)]
     if arguments.list:
         for fault in faults:
             print(f"{fault.name:22} {fault.description}")  # noqa: T201
@@ -53,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="of all that is left to chance; default: 1")
     parser.add_argument("--fault", action="append", metavar="NAME", help="only this one; may be given several times")
     parser.add_argument("--rounds", type=int, default=1, help="times each fault is tried; default: 1")
-    parser.add_argument("--long", action="store_true", help=f"{_KILLS_OF_LONG} random kills instead of {_KILLS}")
+    parser.add_argument("--kills", type=int, default=_KILLS, help=f"of random-kills, in one job; default: {_KILLS}")
     parser.add_argument("--json", metavar="FILE", help="write the results there as well")
     parser.add_argument("--list", action="store_true", help="say which faults there are, and stop")
     return parser

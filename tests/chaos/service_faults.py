@@ -104,9 +104,9 @@ def random_kills(count: int) -> Fault:
 
     def inflict(trial: Trial) -> None:
         trial.begin(share=0.01)
-        for _ in range(count):
+        for done in range(count):
             if trial.is_over():
-                break
+                raise AssertionError(f"the job was over after {done} of {count} kills")
             _kill_something(trial)
             time.sleep(trial.rng.uniform(*_BETWEEN_KILLS))
 
