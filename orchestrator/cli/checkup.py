@@ -72,11 +72,12 @@ def _clock(connections: Connections) -> str:
 
 def _broker(connections: Connections) -> str:
     connections.check_broker()
-    return redacted(connections.settings.broker_url or "")
+    url = connections.settings.broker_url or ""
+    return redacted(url) if url.startswith(("amqp:", "amqps:")) else _redis(url, may_evict=False)
 
 
 def _results(connections: Connections) -> str:
-    return _redis(connections.settings.results_redis_url, allowed=("noeviction",))
+    return _redis(connections.settings.results_redis_url, may_evict=False)
 
 
 def _cache(connections: Connections) -> str:
@@ -84,7 +85,7 @@ def _cache(connections: Connections) -> str:
     url = settings.cache_address
     kind = cache_kind(url)
     if kind == "redis":
-        return _redis(url, allowed=None)
+        return _redis(url, may_evict=True)
     if kind == "memory":
         return "in the memory of each worker process, shared by none"
     from workers.caches import open_cache
@@ -97,16 +98,16 @@ def _cache(connections: Connections) -> str:
     return f"{redacted(url)}, {entries:,} entries"
 
 
-def _redis(url: str, *, allowed: tuple[str, ...] | None) -> str:
+def _redis(url: str, *, may_evict: bool) -> str:
     """Ping a Redis, and look at what it does when its memory is full."""
     client: Any = Redis.from_url(redis_client_url(url), socket_connect_timeout=5, socket_timeout=5)
     try:
         policy = client.info("memory").get("maxmemory_policy", "unknown")
     finally:
         client.close()
-    if allowed and policy not in allowed:
+    if not may_evict and policy != "noeviction":
         raise DocmillError(
-            f"{redacted(url)} evicts by {policy!r}: running jobs would lose results and repeat work; "
+            f"{redacted(url)} evicts by {policy!r}: running jobs would lose messages and results, and repeat work; "
             "set maxmemory-policy noeviction"
         )
     return f"{redacted(url)}, maxmemory-policy {policy}"

@@ -19,7 +19,20 @@ from sqlalchemy import (
 
 from orchestrator.ledger.clock import UTCDateTime, now
 
-__all__ = ["batches", "collections", "documents", "failures", "jobs", "listings", "metadata", "payments", "products"]
+__all__ = [
+    "REVISION",
+    "batches",
+    "collections",
+    "documents",
+    "failures",
+    "jobs",
+    "listings",
+    "metadata",
+    "payments",
+    "products",
+]
+
+REVISION = "0005"  # of the newest migration, which makes these tables
 
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "pk": "pk_%(table_name)s"},

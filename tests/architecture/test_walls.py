@@ -13,6 +13,7 @@ import pytest
 _ROOT = Path(__file__).parents[2]
 _HEAVY = frozenset(
     {
+        "alembic",
         "celery",
         "kombu",
         "langchain_core",
@@ -107,6 +108,15 @@ def test_vendor_libraries_are_imported_at_first_use() -> None:
     ]
     code = "\n".join(f"import workers.{module}" for module in modules)
     assert _loaded(code) <= {"numpy", "redis"}
+
+
+def test_an_up_to_date_ledger_loads_no_migrations(tmp_path: Path) -> None:
+    """Connecting to a ledger that is at this release's level, and upgrading it, does without Alembic."""
+    engine = f"create_ledger_engine('sqlite:///{tmp_path}/ledger.db')"
+    code = f"from orchestrator.ledger.engine import create_ledger_engine\nengine = {engine}\n"
+    code += "from orchestrator.ledger.migrate import require_current, upgrade\nupgrade(engine)\n"
+    assert "alembic" in _loaded(code)
+    assert "alembic" not in _loaded(code + "require_current(engine)")
 
 
 @pytest.mark.parametrize("command", ["", "ingest", "search", "worker"])
