@@ -62,8 +62,14 @@ def test_a_queue_that_no_worker_takes_from_is_named(connections: Connections, tm
             stderr=log,
         )
     try:
-        wait_for(lambda: "no worker takes from" in wrong_in(connections)["workers"])
-        message = wrong_in(connections)["workers"]
+        message = ""
+
+        def is_heard() -> bool:
+            nonlocal message
+            message = wrong_in(connections)["workers"]
+            return "no worker takes from" in message
+
+        wait_for(is_heard)
         assert COMMIT_QUEUE in message
         assert CONTROL_QUEUE in message
         assert TRANSFORM_QUEUE not in message
