@@ -56,7 +56,7 @@ CREATE TABLE {table} (
 CREATE INDEX {document_index} ON {table} (document_id)
 """
 
-# Rows are locked in the order of their ids here, in _insert and in _REMOVE_STALE, so that writers of the same nodes
+# Rows are locked in the order of their ids here, in _insert and in _REMOVE, so that writers of the same nodes
 # wait for each other and never in a circle. A row that would stay as it is, is not written: its index entries stay too.
 _UPSERT = f"""
 INSERT INTO {{table}} AS held ({", ".join(COLUMNS)})
@@ -67,14 +67,18 @@ WHERE ({", ".join(f"held.{column}" for column in COLUMNS[1:])})
     IS DISTINCT FROM ({", ".join(f"excluded.{column}" for column in COLUMNS[1:])})
 """  # noqa: S608 - constants
 
-_HAS_NODES = "SELECT EXISTS (SELECT FROM {table} WHERE document_id = ANY(CAST(:documents AS text[])))"
+# Of a table that is being filled Postgres knows nothing yet, and would rather read all of it than believe that a
+# document has few nodes. Look-ups by primary key it always plans well, and OFFSET 0 makes it look up each document.
+_COUNT_HELD = "SELECT count(*) FROM {table} WHERE id = ANY(CAST(:ids AS uuid[]))"
 
-_REMOVE_STALE = """
-WITH stale AS (
-    SELECT id FROM {table}
-    WHERE document_id = ANY(CAST(:documents AS text[])) AND id <> ALL(CAST(:kept AS uuid[]))
-    ORDER BY id FOR UPDATE
-)
+_FIND_STALE = """
+SELECT found.id FROM unnest(CAST(:documents AS text[])) AS named(document)
+CROSS JOIN LATERAL (SELECT id FROM {table} WHERE document_id = named.document OFFSET 0) AS found
+WHERE found.id <> ALL(CAST(:kept AS uuid[]))
+"""
+
+_REMOVE = """
+WITH stale AS (SELECT id FROM {table} WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE)
 DELETE FROM {table} AS held USING stale WHERE held.id = stale.id
 """
 
@@ -159,9 +163,13 @@ class PgVectorStore:
         """Remove the nodes of the given documents that are not kept. Returns how many."""
         if not keep or _find(connection, collection) is None:
             return 0
+        table = _quote(collection)
         kept = [node_id for node_ids in keep.values() for node_id in node_ids]
-        statement = text(_REMOVE_STALE.format(table=_quote(collection)))
-        return connection.execute(statement, {"documents": list(keep), "kept": kept}).rowcount
+        find = text(_FIND_STALE.format(table=table))
+        stale = connection.execute(find, {"documents": list(keep), "kept": kept}).scalars().all()
+        if not stale:
+            return 0
+        return connection.execute(text(_REMOVE.format(table=table)), {"ids": list(stale)}).rowcount
 
     def search(self, collection: str, vector: NDArray[np.float32], k: int) -> list[Match]:
         """The k nodes nearest by cosine, best first; ties by node id. Exact without an index, and for k above 500.
@@ -264,11 +272,11 @@ class PgVectorStore:
 def _insert(
     connection: Connection, driver: Driver[Any], table: str, nodes: Sequence[Node], matrix: NDArray[np.float32]
 ) -> bool:
-    """Copy the nodes of documents that have none yet straight into their table. False if some have: nothing is done."""
+    """Copy nodes that are not there yet straight into their table. False if some are: nothing is done."""
     from psycopg.errors import UniqueViolation
 
-    named = {"documents": list({node.document_id for node in nodes})}
-    if connection.execute(text(_HAS_NODES.format(table=table)), named).scalar_one():
+    ids = {"ids": [node.id for node in nodes]}
+    if connection.execute(text(_COUNT_HELD.format(table=table)), ids).scalar_one():
         return False
     order = sorted(range(len(nodes)), key=lambda place: nodes[place].id)
     savepoint = connection.begin_nested()
