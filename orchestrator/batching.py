@@ -9,7 +9,7 @@ __all__ = ["BatchPacker", "document_weight"]
 
 _STEPS = 3  # the first batches weigh an eighth
 _BATCHES_A_STEP = 8
-_OVERHEAD_BYTES = 512  # a document costs something even if it is empty: a thousand make a batch
+_OVERHEAD_BYTES = 512  # a document costs something even if it is empty: two thousand make a batch
 
 
 def document_weight(document: BatchDocument) -> int:

@@ -307,7 +307,7 @@ def _read_body(document: Document, max_bytes: int) -> _Body:
         _check_size(len(content), max_bytes)
     else:
         content, stamp = _read_file(path, max_bytes)
-    if not content.strip():
+    if not content or content.isspace():
         raise DocumentError("read", "the document is empty" if not content else "the document is only white space")
     # A text is taken as it is, a file is parsed: the same bytes are not the same body.
     body_hash = digest("text" if path is None else "file", content)
@@ -343,7 +343,9 @@ def _read_file(path: Path, max_bytes: int) -> tuple[bytes, str | None]:
             if not stat.S_ISREG(found.st_mode):
                 raise DocumentError("read", "it is not a regular file")
             _check_size(found.st_size, max_bytes)
-            content = file.read(max_bytes + 1)
+            content = file.read(found.st_size + 1)  # a buffer of `max_bytes` would cost more than the file
+            if len(content) > found.st_size:  # it grows while it is read
+                content += file.read(max_bytes + 1 - len(content))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DocumentError("read", f"it cannot be read: {reason}") from error

@@ -48,6 +48,8 @@ class Document(BaseModel):
         """
         if self.uri is None:
             return None
+        if ":" not in self.uri and "//" not in self.uri:
+            return Path(self.uri)
         try:
             parts = urlsplit(self.uri)
         except ValueError as error:

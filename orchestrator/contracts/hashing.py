@@ -9,6 +9,7 @@ from typing import Any
 
 __all__ = ["canonical_json", "digest"]
 
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
 _DIGEST_BYTES = 20  # 160 bits: no collision by chance in any corpus; 40 characters in SQL
 
 
@@ -28,4 +29,4 @@ def canonical_json(value: Any) -> str:
     Raises:
         TypeError, ValueError: the value holds what JSON cannot (objects, NaN, cycles, keys that are not strings).
     """
-    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return _canonical.encode(value)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, collate, delete, exists, func, select, update
 
 from orchestrator.ledger.clock import now
-from orchestrator.ledger.statements import insert_into
+from orchestrator.ledger.statements import insert_rows
 from orchestrator.ledger.tables import documents, jobs, listings
 
 __all__ = [
@@ -136,14 +136,14 @@ def claim(
     ]
     if not values:
         return set()
-    insert = insert_into(connection, documents)
+    insert, parameters = insert_rows(connection, documents, values)
     written = {name: insert.excluded[name] for name in (*DocumentRow._fields[1:], "fingerprint", "job_id")}
     statement = insert.on_conflict_do_update(
         index_elements=[documents.c.collection, documents.c.id],
         set_={**written, "updated_at": now()},
         where=documents.c.version <= insert.excluded.version,
     ).returning(documents.c.id)
-    return set(connection.execute(statement, values).scalars())
+    return set(connection.execute(statement, parameters).scalars())
 
 
 def vanished_condition(job_id: str) -> ColumnElement[bool]:

@@ -87,6 +87,18 @@ def test_text_and_file_of_the_same_bytes_are_two_things(ledger: Ledger, tmp_path
     assert not run.survivors[0].is_text
 
 
+@pytest.mark.skipif(not Path("/proc/version").is_file(), reason="needs Linux' /proc")
+def test_file_that_is_longer_than_it_says_is_read_to_its_end(ledger: Ledger) -> None:
+    """A file that says that it has no bytes, as one that is being written may, is read to its end or the limit."""
+    run = Run(ledger)
+    tally = run.take(Document(id="version", uri="/proc/version"), Document(id="limits", uri="/proc/self/limits"))
+    (survivor,) = run.survivors
+    assert (survivor.id, survivor.stamp) == ("version", None)
+    assert survivor.content == Path("/proc/version").read_bytes()
+    (refused,) = tally.failures
+    assert refused.message.startswith("it has 1001 bytes; allowed are 1000")
+
+
 @pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize("as_uri", [False, True])
 def test_unchanged_file_is_not_read(ledger: Ledger, tmp_path: Path, as_uri: bool) -> None:
