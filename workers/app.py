@@ -23,6 +23,9 @@ __all__ = ["app", "configure", "context"]
 _log = structlog.get_logger(__name__)
 _ASK_SECONDS = 2.0
 
+# A batch makes tens of thousands of objects and hardly a cycle: the default of 700 costs 7 % of the time.
+_OBJECTS_A_COLLECTION = 20_000
+
 app = Celery("docmill", include=["workers.tasks"])
 _context: WorkerContext | None = None
 
@@ -60,6 +63,7 @@ def _begin_child(**kwargs: object) -> None:
     """In a new child: what the main process holds is not for it."""
     global _context
     _context = None
+    gc.set_threshold(_OBJECTS_A_COLLECTION)
     leave_to_main()
     limit_memory(load_settings().memory_limit)
 

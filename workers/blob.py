@@ -35,9 +35,10 @@ def encode_result(result: BatchResult) -> bytes:
         }
     )
     nodes = [node for document in result.documents for node in document.nodes]
-    vectors = b""
+    vectors = memoryview(b"")
     if nodes and result.dimension:
-        vectors = np.stack([node.embedding for node in nodes if node.embedding is not None]).astype("<f4").tobytes()
+        matrix = np.stack([node.embedding for node in nodes if node.embedding is not None])
+        vectors = matrix.astype("<f4", copy=False).data.cast("B")
     return b"".join((_HEADER.pack(_MAGIC, _VERSION, len(head)), head, vectors))
 
 

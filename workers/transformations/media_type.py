@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from enum import StrEnum
 from io import BytesIO
-from pathlib import PurePosixPath
+from posixpath import splitext
 from urllib.parse import urlsplit
 
 from orchestrator.contracts.errors import DocumentError
@@ -121,4 +121,4 @@ def sniff_text(text: str, source: object) -> MediaType:
     if not isinstance(source, str):
         return MediaType.TEXT
     path = urlsplit(source).path if "://" in source else source
-    return _SUFFIXES.get(PurePosixPath(path).suffix.lower(), MediaType.TEXT)
+    return _SUFFIXES.get(splitext(path.rstrip("/"))[1].lower(), MediaType.TEXT)
