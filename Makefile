@@ -11,10 +11,10 @@ Q ?= How do I add workers on another machine?
 COLLECTION = demo-$(shell printf '%s' "$(DOCS)" | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-curve chaos lint lock clean
+.PHONY: help demo test bench bench-curve bench-embedding chaos lint lock clean
 
 help:  ## Say what there is to make.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -54,6 +54,9 @@ bench: $(VENV)/.dev  ## Measure docmill, a bare loop, LlamaIndex and CocoIndex. 
 
 bench-curve: $(VENV)/.dev  ## Draw seconds and memory over 1,000 to LIMIT documents. CORPUS=/some/folder LIMIT=300000
 	@$(BIN)/python -m tests.benchmarks.curve $(if $(CORPUS),--corpus "$(CORPUS)") --limit $(LIMIT)
+
+bench-embedding: $(VENV)/.dev  ## Measure what is left of an embedder's own speed, and how a slow service's grows with workers.
+	@$(BIN)/python -m tests.benchmarks.embedding
 
 lint: $(VENV)/.dev  ## Check style, types, walls between the rooms, and that migrations and tables agree.
 	@$(BIN)/ruff check .
