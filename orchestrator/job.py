@@ -187,11 +187,14 @@ class Job:
             jobs.get(connection, self.id)
             return retries.remainder(connection, self.id)
 
-    def retry_failed(self) -> Job:
+    def retry_failed(self, *, started_by: str | None = None) -> Job:
         """Try the failed documents again, as they were read, in a new job of the same pipeline.
 
         Those that were refused when they were read are not part of it: nothing of them was kept. Asking again while
         the new job runs does the same work twice, and changes nothing: the last enqueued wins.
+
+        Args:
+            started_by: who asked for it; the user of this process if nobody is named.
 
         Raises:
             JobNotFound: the ledger does not know this job.
@@ -200,7 +203,7 @@ class Job:
         """
         from orchestrator.retry import retry
 
-        return Job(self._connections, retry(self._connections, self.id))
+        return Job(self._connections, retry(self._connections, self.id, started_by=started_by))
 
     @contextmanager
     def _news(self) -> Iterator[Callable[[float], None]]:

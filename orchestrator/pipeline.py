@@ -26,6 +26,7 @@ from orchestrator.contracts.spec import (
 )
 from orchestrator.foreign import ForeignDocument, as_vector_store
 from orchestrator.job import Job
+from orchestrator.process_user import process_user
 from orchestrator.progress import OnProgress, shown_progress
 from orchestrator.settings import Settings, load_settings
 from orchestrator.sources import Reader, check_documents, check_reader, split_documents, stream_documents
@@ -174,7 +175,9 @@ class IngestionPipeline:
         connections = self._connect(num_workers)
         connections.check()
         with begin(connections.engine) as connection:
-            row = jobs.create(connection, secrets.token_hex(6), spec, scope=scope, priority=rank)
+            row = jobs.create(
+                connection, secrets.token_hex(6), spec, scope=scope, priority=rank, started_by=process_user()
+            )
         job = Job(connections, row.id)
         on_slice = _now_and_then(lambda: on_progress(job.progress)) if on_progress else lambda: None
         dispatch(connections, row, source, allow_mass_delete=allow_mass_delete, on_slice=on_slice)

@@ -17,6 +17,7 @@ from orchestrator.ledger.documents import version_of
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.jobs import JobRow
 from orchestrator.ledger.retries import Kept, Remainder
+from orchestrator.process_user import process_user
 
 __all__ = ["retry"]
 
@@ -25,10 +26,13 @@ _PAGE = 100  # failures a transaction
 _FLUSH_BYTES = 8 * 1024 * 1024  # compressed payloads held by the client at most, about
 
 
-def retry(connections: Connections, job_id: str) -> str:
+def retry(connections: Connections, job_id: str, *, started_by: str | None = None) -> str:
     """Enqueue the failed documents of a job again; returns the new job's id.
 
     A document that a later job has ingested meanwhile is left as it is.
+
+    Args:
+        started_by: who asked for it; the user of this process if nobody is named.
 
     Raises:
         JobNotFound: the ledger does not know the job.
@@ -41,7 +45,13 @@ def retry(connections: Connections, job_id: str) -> str:
         left = retries.remainder(connection, job_id)
         if not left.kept:
             raise EmptySource(_nothing_to_retry(job_id, left))
-        job = jobs.create(connection, secrets.token_hex(6), old.spec, priority=old.priority)
+        job = jobs.create(
+            connection,
+            secrets.token_hex(6),
+            old.spec,
+            priority=old.priority,
+            started_by=started_by or process_user(),
+        )
     try:
         _Writer(connections, old, job).write_all()
     except BaseException as error:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, and_, case, delete, exists, select, u
 from orchestrator.contracts.report import TERMINAL_JOB_STATES, JobState
 from orchestrator.contracts.spec import PipelineSpec
 from orchestrator.ledger.documents import DocumentRow, claim, code_points, lock
-from orchestrator.ledger.engine import begin
+from orchestrator.ledger.engine import reading
 from orchestrator.ledger.tables import collections, documents, jobs
 
 __all__ = [
@@ -85,11 +85,7 @@ def documents_of(engine: Engine, collection: str) -> Iterator[Iterator[LedgerDoc
     # A duplicate is recorded as its source is read; the first document follows as the job gets on.
     may_follow = exists().where(jobs.c.id == documents.c.job_id, jobs.c.state.not_in(TERMINAL_JOB_STATES))
     is_lost = and_(documents.c.alias_of.is_not(None), ~stands, ~may_follow).label("is_lost")
-    with begin(engine) as connection:
-        if connection.dialect.name == "sqlite":
-            # The engine begins every transaction as a writer's; this one only reads, and must keep no writer waiting.
-            connection.exec_driver_sql("COMMIT")
-            connection.exec_driver_sql("BEGIN")
+    with reading(engine) as connection:
         query = select(*columns, is_lost).where(documents.c.collection == collection).order_by(code_points(connection))
         with connection.execution_options(yield_per=_STREAM_ROWS).execute(query) as rows:
             yield map(LedgerDocument._make, rows)

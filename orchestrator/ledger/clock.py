@@ -3,13 +3,13 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, literal
+from sqlalchemy import BigInteger, ColumnElement, DateTime, Dialect, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["UTCDateTime", "now"]
+__all__ = ["UTCDateTime", "milliseconds", "now"]
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -49,3 +49,25 @@ def _sqlite(element: _Now, compiler: SQLCompiler, **kwargs: Any) -> str:
     (offset,) = element.clauses
     # %f has three digits; SQLAlchemy's text form of a moment has six.
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', {compiler.process(offset, **kwargs)} || ' seconds')"
+
+
+class _Milliseconds(FunctionElement[int]):
+    type = BigInteger()
+    inherit_cache = True
+    name = "docmill_milliseconds"
+
+
+def milliseconds(moment: ColumnElement[datetime | None] | ColumnElement[datetime]) -> _Milliseconds:
+    """A moment as whole milliseconds since 1970, to calculate with in SQL."""
+    return _Milliseconds(moment)
+
+
+@compiles(_Milliseconds, "postgresql")
+def _postgresql_milliseconds(element: _Milliseconds, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return f"CAST(EXTRACT(EPOCH FROM {compiler.process(element.clauses, **kwargs)}) * 1000 AS BIGINT)"
+
+
+@compiles(_Milliseconds, "sqlite")
+def _sqlite_milliseconds(element: _Milliseconds, compiler: SQLCompiler, **kwargs: Any) -> str:
+    days = f"julianday({compiler.process(element.clauses, **kwargs)}) - 2440587.5"  # of 1970
+    return f"CAST(round(({days}) * 86400000) AS INTEGER)"

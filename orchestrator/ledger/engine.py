@@ -1,7 +1,7 @@
 """The engine behind the ledger: Postgres or SQLite, set up the same way everywhere."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -10,7 +10,9 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable
 
-__all__ = ["begin", "create_ledger_engine"]
+__all__ = ["begin", "create_ledger_engine", "reading"]
+
+_READS_ONLY = "docmill_reads_only"
 
 
 def create_ledger_engine(url: str, *, connect_timeout: float = 5.0) -> Engine:
@@ -58,7 +60,8 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:
 
 def _begin_immediate(connection: Connection) -> None:
     # A read that later wants to write would fail with "database is locked"; so the lock is taken first.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reads_only = connection.get_execution_options().get(_READS_ONLY)
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
 
 @contextmanager
@@ -75,3 +78,12 @@ def begin(engine: Engine) -> Iterator[Connection]:
         raise ServiceUnreachable("database", engine.url.render_as_string(hide_password=True), reason) from error
     with connection, connection.begin():
         yield connection
+
+
+def reading(engine: Engine) -> AbstractContextManager[Connection]:
+    """A transaction that only reads: on SQLite it waits for no writer, and keeps none waiting.
+
+    Raises:
+        ServiceUnreachable: as `begin`.
+    """
+    return begin(engine.execution_options(**{_READS_ONLY: True}))

@@ -40,6 +40,7 @@ __all__ = [
     "refuse",
 ]
 
+_STARTED_BY_CHARACTERS = 200  # of the column
 _OPEN = (JobState.ENQUEUING, JobState.RUNNING, JobState.CANCELLING)
 
 
@@ -69,7 +70,13 @@ class Finish(StrEnum):
 
 
 def create(
-    connection: Connection, job_id: str, spec: PipelineSpec, *, scope: str = "", priority: Priority = Priority.NORMAL
+    connection: Connection,
+    job_id: str,
+    spec: PipelineSpec,
+    *,
+    scope: str = "",
+    priority: Priority = Priority.NORMAL,
+    started_by: str | None = None,
 ) -> JobRow:
     """Begin a job, in state `enqueuing`."""
     connection.execute(
@@ -82,6 +89,7 @@ def create(
             state=JobState.ENQUEUING,
             scope=scope,
             priority=priority,
+            started_by=None if started_by is None else storable(started_by, _STARTED_BY_CHARACTERS),
             created_at=now(),
             heartbeat_at=now(),
         )

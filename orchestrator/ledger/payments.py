@@ -15,7 +15,7 @@ from orchestrator.ledger.statements import insert_into
 from orchestrator.ledger.storable import storable
 from orchestrator.ledger.tables import payments
 
-__all__ = ["Cost", "Payment", "bill", "pay", "spent"]
+__all__ = ["Cost", "Payment", "bill", "bills", "pay", "spent"]
 
 _NAME_CHARACTERS = 200  # of four bytes: Postgres takes keys of 2,704 bytes
 _TOKENS = ("embedding", "prompt", "completion", "cached")
@@ -95,16 +95,25 @@ def spent(connection: Connection, job_id: str, *, besides: tuple[int, int] | Non
 
 def bill(connection: Connection, job_id: str) -> list[BillLine]:
     """A job's tokens by transformation and model."""
+    return bills(connection, [job_id])[job_id]
+
+
+def bills(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[BillLine]]:
+    """{job: its tokens by transformation and model}, of a few jobs in one query."""
     total = payments.c.embedding + payments.c.prompt + payments.c.completion
     rows = connection.execute(
         select(
+            payments.c.job_id,
             payments.c.transformation,
             payments.c.model,
             *(func.sum(payments.c[name]).label(name) for name in _TOKENS),
             func.sum(case((payments.c.estimated, total), else_=0)).label("estimated"),
         )
-        .where(payments.c.job_id == job_id)
-        .group_by(payments.c.transformation, payments.c.model)
+        .where(payments.c.job_id.in_(job_ids))
+        .group_by(payments.c.job_id, payments.c.transformation, payments.c.model)
         .order_by(payments.c.transformation, payments.c.model)
     ).mappings()
-    return [BillLine.model_validate(row) for row in rows]
+    found: dict[str, list[BillLine]] = {id: [] for id in job_ids}
+    for row in rows:
+        found[row["job_id"]].append(BillLine.model_validate(row))
+    return found

@@ -32,7 +32,7 @@ __all__ = [
     "products",
 ]
 
-REVISION = "0005"  # of the newest migration, which makes these tables
+REVISION = "0006"  # of the newest migration, which makes these tables
 
 metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "pk": "pk_%(table_name)s"},
@@ -77,6 +77,7 @@ jobs = Table(
     Column("error", Text),  # why the job itself failed
     Column("paused", Boolean, nullable=False, server_default=text("false")),  # no batch is begun meanwhile
     Column("priority", String(8), nullable=False, server_default="normal"),  # high, normal or low
+    Column("started_by", String(200)),  # who enqueued it; NULL: it was before 0006
     Column("scope", Text, nullable=False, server_default=""),  # id prefix within which documents may vanish
     Column("may_delete", Boolean, nullable=False, server_default=text("false")),  # listing complete, guard passed
     Column("seen", Integer, nullable=False, server_default="0"),
