@@ -18,6 +18,7 @@ from pydantic_settings import (
 
 from orchestrator.contracts.addresses import cache_kind, celery_address, redacted, sqlalchemy_url
 from orchestrator.contracts.errors import ConfigurationError
+from orchestrator.contracts.prices import Price
 
 __all__ = ["FILE_VARIABLE", "Settings", "load_settings", "settings_file", "source_of"]
 
@@ -81,6 +82,10 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = Field(default=None, description="that server's key; local ones often need none")
     llm_concurrency: int = Field(default=4, ge=1, description="requests to that server at once, a worker process")
     llm_timeout: float = Field(default=60.0, gt=0, description="seconds for that server to answer one request")
+
+    prices: tuple[Price, ...] = Field(
+        default=(), description="what a million tokens cost: model, embedding, prompt, completion, cached"
+    )
 
     # Bounds.
     slice_documents: int = Field(default=1000, ge=1, le=10_000, description="documents per dedupe query")
@@ -152,6 +157,14 @@ class Settings(BaseSettings):
     def _are_named(cls, value: tuple[dict[str, Any], ...] | None) -> tuple[dict[str, Any], ...] | None:
         if value is not None and (not value or not all(isinstance(step.get("name"), str) for step in value)):
             raise ValueError("each transformation is a table with a name, as in a pipeline file, and one is needed")
+        return value
+
+    @field_validator("prices")
+    @classmethod
+    def _are_of_different_models(cls, value: tuple[Price, ...]) -> tuple[Price, ...]:
+        models = [price.model for price in value]
+        if len(set(models)) < len(models):
+            raise ValueError("each model has one price")
         return value
 
     @field_validator("cache_url")

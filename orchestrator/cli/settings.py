@@ -66,7 +66,7 @@ def _value(settings: "Settings", name: str) -> Any:
         return redacted(value)
     if isinstance(value, Path):
         return str(value)
-    return list(value) if isinstance(value, tuple) else value
+    return settings.model_dump(mode="json", include={name})[name] if isinstance(value, tuple) else value
 
 
 def _source(settings: "Settings", name: str) -> str:
