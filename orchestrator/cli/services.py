@@ -48,7 +48,7 @@ def flower(
     from orchestrator.settings import load_settings
 
     with Runtime(load_settings()) as runtime:
-        command = [sys.executable, "-m", "workers.flower", f"--address={address}", f"--port={port}"]
+        command = [sys.executable, "-m", "orchestrator.cli.flower", f"--address={address}", f"--port={port}"]
         typer.echo(f"Flower on http://{address}:{port}", err=True)
         process = subprocess.Popen(command, env=_environment(worker_environment(runtime.settings)))
         try:
