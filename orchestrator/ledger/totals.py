@@ -34,7 +34,7 @@ _ON_JOB = {
     "deleted": ("documents", "deleted"),
     "nodes_deleted": ("nodes", "removed"),
 }
-_TOKENS = ("embedding", "prompt", "completion")
+_TOKENS = ("embedding", "prompt", "completion", "cached")
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Totals:
     Attributes:
         jobs, batches: by state.
         documents, nodes, cache: by what became of them.
-        tokens: by (model, kind).
+        tokens: by (model, kind); those that are `cached` are also in `prompt`.
         oldest_waiting: seconds that the oldest batch has waited for a worker or a commit.
         quarantined: failures that are not resolved.
     """

@@ -1,5 +1,6 @@
 """Metrics, as Prometheus reads them: from Flower's page, and from a worker whose processes come and go."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from orchestrator import Document
 from orchestrator.runtime import worker_environment
 from tests.deployment import Deployment, wait_for
 from tests.rabbitmq import free_port
+from workers.metrics.ledger import LedgerCollector
 from workers.metrics.names import LEDGER_METRICS, WORKER_METRICS
 
 _Samples = dict[tuple[str, str], float]
@@ -69,9 +71,10 @@ def test_a_worker_serves_what_all_its_processes_counted(deploy: Callable[..., De
 def test_flower_serves_what_the_ledger_knows(deployment: Deployment) -> None:
     """Flower's page has every metric of the list, the counts are the report's, and a batch nobody takes grows old."""
     port = free_port()
+    prices = json.dumps([{"model": "hashed/256", "embedding": 2_000_000}])
     flower = subprocess.Popen(
         [sys.executable, "-m", "workers.flower", "--address=127.0.0.1", f"--port={port}"],
-        env={**os.environ, **worker_environment(deployment.settings)},
+        env={**os.environ, **worker_environment(deployment.settings), "DOCMILL_PRICES": prices},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -92,9 +95,31 @@ def test_flower_serves_what_the_ledger_knows(deployment: Deployment) -> None:
             value for (name, labels), value in found.items() if name == "docmill_tokens_total" and "hashed" in labels
         )
         assert paid >= report.tokens.embedding > 0
+        assert found["docmill_cost_total", "hashed/256"] == 2 * paid
         assert [found["docmill_up", name] for name in ("ledger", "results", "cache")] == [1, 1, 1]
         assert found["docmill_redis_keys", "cache"] > 0
         assert {name for name, _ in found} == {metric.name for metric in LEDGER_METRICS}
     finally:
         flower.terminate()
         flower.wait(20)
+
+
+def test_a_ledger_that_is_away_costs_its_own_metrics(deployment: Deployment) -> None:
+    """While the ledger does not answer, `docmill_up` says so, nothing of it is served, and the rest still is."""
+    away = deployment.settings.model_copy(update={"database_url": "postgresql+psycopg://u:hunter2@127.0.0.1:1/none"})
+    collector = LedgerCollector(away)
+    try:
+        families = {family.name: family.samples for family in collector.collect()}
+    finally:
+        collector.close()
+    assert {sample.labels["service"]: sample.value for sample in families["docmill_up"]} == {
+        "ledger": 0,
+        "results": 1,
+        "cache": 1,
+    }
+    assert set(families) == {
+        "docmill_up",
+        "docmill_redis_memory_bytes",
+        "docmill_redis_memory_limit_bytes",
+        "docmill_redis_keys",
+    }

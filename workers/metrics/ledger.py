@@ -15,7 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.contracts.addresses import cache_kind, redis_client_url
 from orchestrator.contracts.errors import DocmillError
-from orchestrator.contracts.report import TERMINAL_JOB_STATES, BatchState, JobState
+from orchestrator.contracts.prices import Price, cost
+from orchestrator.contracts.report import TERMINAL_JOB_STATES, BatchState, BillLine, JobState
 from orchestrator.ledger.batches import OPEN_STATES
 from orchestrator.ledger.engine import begin, create_ledger_engine
 from orchestrator.ledger.totals import Totals, TotalsReader
@@ -74,7 +75,7 @@ class LedgerCollector(Collector):
             with begin(self._engine) as connection:
                 totals = self._totals.read(connection)
             up["ledger"] = 1
-            yield from _of_ledger(totals)
+            yield from _of_ledger(totals, self._settings.prices)
         except (SQLAlchemyError, DocmillError) as error:
             up["ledger"] = 0
             _log.warning("the ledger was not asked for metrics", error=type(error).__name__)
@@ -92,7 +93,7 @@ class LedgerCollector(Collector):
         yield _family(names.UP, up)
 
 
-def _of_ledger(totals: Totals) -> Iterator[Family]:
+def _of_ledger(totals: Totals, prices: Iterable[Price]) -> Iterator[Family]:
     # What has not happened yet is 0 rather than absent: a rate needs a value before the first.
     ended_batches = [state for state in BatchState if state not in OPEN_STATES]
     yield _family(names.OLDEST_WAITING, {(): totals.oldest_waiting})
@@ -104,7 +105,21 @@ def _of_ledger(totals: Totals) -> Iterator[Family]:
     yield _family(names.DOCUMENTS, {outcome: totals.documents[outcome] for outcome in _DOCUMENTS})
     yield _family(names.NODES, {change: totals.nodes[change] for change in ("upserted", "removed")})
     yield _family(names.CACHE_LOOKUPS, {result: totals.cache[result] for result in ("hit", "miss")})
-    yield _family(names.TOKENS, dict(totals.tokens))
+    # Of the prompt, some may have come from the provider's own cache: they are prompt, and not once more.
+    yield _family(
+        names.TOKENS,
+        {of: count for of, count in totals.tokens.items() if of[1] in ("embedding", "prompt", "completion")},
+    )
+    yield _family(names.COST, _costs(totals, prices))
+
+
+def _costs(totals: Totals, prices: Iterable[Price]) -> dict[str, float]:
+    """{model: cost} of the models that have a price."""
+    paid: dict[str, dict[str, int]] = {}
+    for (model, kind), count in totals.tokens.items():
+        paid.setdefault(model, {})[kind] = count
+    lines = (BillLine(transformation="", model=model, **counts) for model, counts in paid.items())
+    return {line.model: found for line in lines if (found := cost([line], prices)) is not None}
 
 
 def _family(metric: Metric, values: Mapping[Any, float]) -> Family:

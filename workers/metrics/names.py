@@ -56,6 +56,13 @@ TOKENS = Metric(
     ("model", "kind"),
     "Tokens paid for embeddings, prompts and completions, over all attempts.",
 )
+COST = Metric(
+    "docmill_cost_total",
+    "counter",
+    "money",
+    ("model",),
+    "What the tokens cost by the prices in the settings, in their currency; models without a price are left out.",
+)
 CACHE_LOOKUPS = Metric(
     "docmill_cache_lookups_total", "counter", "look-ups", ("result",), "Look-ups in the ingestion cache: hit or miss."
 )
@@ -101,6 +108,7 @@ LEDGER_METRICS = (
     QUARANTINED,
     NODES,
     TOKENS,
+    COST,
     CACHE_LOOKUPS,
     REDIS_MEMORY,
     REDIS_LIMIT,
