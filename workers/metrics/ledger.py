@@ -106,10 +106,7 @@ def _of_ledger(totals: Totals, prices: Iterable[Price]) -> Iterator[Family]:
     yield _family(names.NODES, {change: totals.nodes[change] for change in ("upserted", "removed")})
     yield _family(names.CACHE_LOOKUPS, {result: totals.cache[result] for result in ("hit", "miss")})
     # Of the prompt, some may have come from the provider's own cache: they are prompt, and not once more.
-    yield _family(
-        names.TOKENS,
-        {of: count for of, count in totals.tokens.items() if of[1] in ("embedding", "prompt", "completion")},
-    )
+    yield _family(names.TOKENS, {of: count for of, count in totals.tokens.items() if of[1] != "cached"})
     yield _family(names.COST, _costs(totals, prices))
 
 
