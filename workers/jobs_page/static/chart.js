@@ -55,7 +55,7 @@
     function words(found) {
         const total = found.documents.reduce((sum, count) => sum + count, 0);
         if (!total) {
-            return "No batch has ended yet.";
+            return "No batch has ended.";
         }
         const speeds = found.documents.map((count) => count / found.width);
         const most = Math.max(...speeds), when = speeds.indexOf(most) * found.width;

@@ -5,6 +5,7 @@
     const {post, setText} = docmill;
     const page = document.getElementById("job-page");
     const result = document.getElementById("job-result");
+    const refusal = document.getElementById("refusal"); // why the buttons are switched off, if they are
     const dialog = document.getElementById("confirmation");
     const buttons = Array.from(page.querySelectorAll("[data-action]"));
     const QUESTIONS = {
@@ -34,6 +35,7 @@
             result.appendChild(link);
         }
         result.hidden = false;
+        result.focus(); // the button may be gone, and far from here
     }
 
     /* `done` is called after each control, to look at the job at once. */
@@ -64,6 +66,9 @@
             buttons.forEach(function (button) {
                 button.hidden = !makesSense[button.dataset.action];
             });
+            if (refusal) {
+                refusal.hidden = buttons.every((button) => button.hidden);
+            }
         };
     };
 }());

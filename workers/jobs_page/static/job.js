@@ -116,7 +116,7 @@
         const bar = byId("stages-bar");
         lines.forEach(function (line, index) {
             const part = bar.children[index] || bar.appendChild(make("span", "job-stage-" + line.stage));
-            part.style.flexGrow = String(line.seconds);
+            part.style.flexGrow = String(found.seconds ? 100 * line.seconds / found.seconds : 0);
         });
     }
 

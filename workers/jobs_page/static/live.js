@@ -64,7 +64,7 @@ window.docmill = (function () {
         dot.classList.toggle("status-dot-error", Boolean(error));
         setText(status, error ? "Not up to date" : "Live");
         if (error) {
-            setText(alert, error.message + " Trying again.");
+            setText(alert, error.message.replace(/\.$/, "") + ". Trying again.");
         }
         alert.hidden = !error;
     }
