@@ -8,7 +8,7 @@ from orchestrator.contracts.errors import TransientError
 from orchestrator.contracts.nodes import Node
 from workers.transformations.contract import Transformation, transformation
 
-__all__ = ["Deadly", "Endless", "Flaky", "Hungry", "Picky", "Poisonous", "Slow", "Unready"]
+__all__ = ["Deadly", "Endless", "Flaky", "Held", "Hungry", "Picky", "Poisonous", "Slow", "Unready"]
 
 
 @transformation("test_slow", version=1)
@@ -98,6 +98,22 @@ class Unready(Transformation):
         """Raise what no part of docmill knows, as long as the file is not there."""
         if any(self.word in node.text for node in nodes) and not Path(self.mark).exists():
             raise RuntimeError(f"not ready for {self.word}")
+        return nodes
+
+
+@transformation("test_held", version=1)
+class Held(Transformation):
+    """Waits at documents that hold a word, until a file exists: the test decides when the job goes on."""
+
+    tuning = frozenset({"mark"})
+
+    word: str = "held"
+    mark: str = ""
+
+    def __call__(self, nodes: list[Node]) -> list[Node]:
+        """Look for the file, again and again."""
+        while any(self.word in node.text for node in nodes) and not Path(self.mark).exists():
+            time.sleep(0.02)
         return nodes
 
 
