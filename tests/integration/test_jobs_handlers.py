@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tornado.web import create_signed_value
 
 from orchestrator.contracts.report import JobState
 from orchestrator.ledger.listing import SORTS
@@ -125,6 +127,31 @@ def test_jobs_are_controlled(flower: FlowerServer, ledger: Ledger) -> None:
     assert f"job={job}" in flower.log.read_text() or job in flower.log.read_text()
     nothing = flower.ask(f"/job/{job}/retry", method="POST", with_token=True)
     assert (nothing.status, "no failed document" in _error(nothing)) == (409, True)
+
+
+def test_a_login_by_another_site_counts_as_well(ledger: Ledger, settings: Settings, tmp_path: Path) -> None:
+    """With OAuth whoever is not logged in is sent to the login; who is controls jobs, with the page's token alone."""
+    secret = "known-to-the-tests"  # noqa: S105 - the test's own
+    options = {
+        "FLOWER_AUTH": ".*@mill.example",
+        "FLOWER_AUTH_PROVIDER": "flower.views.auth.GithubLoginHandler",
+        "FLOWER_COOKIE_SECRET": secret,
+    }
+    job = ledger.job().id
+    server = FlowerServer(settings, tmp_path, options, has_login=False)
+    try:
+        sent_away = server.ask("/jobs/data")
+        assert (sent_away.status, sent_away.headers["Location"].partition("?")[0]) == (302, "/login")
+        assert server.ask(f"/job/{job}/pause", method="POST", with_token=True).status == 403
+        for user, status in (("eve@elsewhere.example", 403), ("ann@mill.example", 200)):
+            cookie = {"Cookie": f"user={create_signed_value(secret, 'user', user).decode()}"}
+            assert server.ask(f"/job/{job}/pause", method="POST", headers=cookie).status == 403  # no token
+            assert not ledger.job_row(job)["paused"]
+            assert server.ask(f"/job/{job}/pause", method="POST", headers=cookie, with_token=True).status == status
+        assert ledger.job_row(job)["paused"]
+        assert "ann@mill.example" in server.log.read_text()
+    finally:
+        server.close()
 
 
 def test_read_only_controls_nothing(read_only: FlowerServer, ledger: Ledger) -> None:
