@@ -1,37 +1,166 @@
-"""Progress of a job while one waits: a bar in a terminal, a plain line now and then where it is piped."""
+"""Progress of a job, for people and programs: how fast it goes, what is said of it, and where that is shown."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, TypeAlias
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from orchestrator.contracts.report import BatchState, JobState
+from orchestrator.contracts.report import TERMINAL_JOB_STATES, BatchState, JobState
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from orchestrator.ledger.reports import Progress
 
-    from orchestrator.ledger.reports import Progress as JobProgress
+__all__ = ["OnProgress", "Pace", "notes", "progress_line", "progress_object", "shown_duration", "shown_progress"]
 
-__all__ = ["OnProgress", "shown_progress"]
-
-OnProgress: TypeAlias = Callable[["JobProgress"], None]
+OnProgress: TypeAlias = Callable[["Progress"], None]
 
 _LINE_EVERY_SECONDS = 5.0
 _WORKED_ON = {BatchState.RUNNING, BatchState.TRANSFORMED, BatchState.RETRYING}
+_UNKNOWN = "–"  # noqa: RUF001 - a dash is meant
+
+
+class Pace:
+    """How fast one job goes: over the last ten seconds, or since the change before the last one if that is longer ago.
+
+    Commits come in segments: over a single second the pace would be nothing, or far too much.
+    """
+
+    _WINDOW_SECONDS = 10.0
+    _LEAST_SECONDS = 2.0  # over less, a rate is a guess
+
+    def __init__(self) -> None:
+        self._changes: deque[Progress] = deque()
+        self._now: Progress | None = None
+
+    def look(self, found: "Progress") -> None:
+        """Take note of the job's progress; looks come in the order of time."""
+        changes = self._changes
+        # While the source is read much is settled without work, and while it is paused nothing is: the pace is another.
+        if (
+            found.state not in TERMINAL_JOB_STATES
+            and changes
+            and (changes[-1].state, changes[-1].paused) != (found.state, found.paused)
+        ):
+            changes.clear()
+        if not changes or (changes[-1].settled, changes[-1].nodes) != (found.settled, found.nodes):
+            changes.append(found)
+        while len(changes) > 2 and changes[1].seconds <= found.seconds - self._WINDOW_SECONDS:
+            changes.popleft()
+        self._now = found
+
+    @property
+    def nodes_per_second(self) -> float | None:
+        """Nodes committed a second, of a job that has ended from its beginning to its end; None while it is unknown."""
+        if self._now is not None and self._now.state in TERMINAL_JOB_STATES:
+            return self._now.nodes / self._now.seconds if self._now.seconds else None
+        return self._rate(lambda found: found.nodes)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until all documents are settled, at this pace; None while it is unknown.
+
+        It is while the source is read: nobody knows how much is still to come.
+        """
+        rate = self._rate(lambda found: found.settled)
+        if self._now is None or self._now.paused or self._now.state is not JobState.RUNNING or not rate:
+            return None
+        return (self._now.seen - self._now.settled) / rate
+
+    def _rate(self, counted: Callable[["Progress"], int]) -> float | None:
+        if self._now is None or len(self._changes) < 2:
+            return None
+        first = self._changes[0]
+        seconds = self._now.seconds - first.seconds
+        return (counted(self._now) - counted(first)) / seconds if seconds >= self._LEAST_SECONDS else None
+
+
+def progress_line(found: "Progress", pace: Pace) -> str:
+    """All that is to be said of a job at a moment, as one line of text."""
+    state = found.state.replace("_", " ")
+    counts = (
+        f"{found.settled:,} of {found.seen:,} documents",
+        f"{found.nodes:,} nodes",
+        shown_rate(pace),
+        f"{found.tokens:,} tokens",
+        *([] if found.state in TERMINAL_JOB_STATES else [f"ETA {shown_duration(pace.seconds_left)}"]),
+        shown_workers(found),
+        f"{found.failed:,} failed",
+        *notes(found),
+    )
+    return f"job {found.job_id} {state}: {', '.join(counts)}"
+
+
+def progress_object(found: "Progress", pace: Pace) -> dict[str, Any]:
+    """The same as plain data."""
+    rate, left = pace.nodes_per_second, pace.seconds_left
+    return {
+        "job_id": found.job_id,
+        "state": found.state,
+        "paused": found.paused,
+        "seconds": round(found.seconds, 3),
+        "documents": {"seen": found.seen, "settled": found.settled, "failed": found.failed},
+        "nodes": found.nodes,
+        "nodes_per_second": None if rate is None else round(rate, 1),
+        "tokens": found.tokens,
+        "eta_seconds": None if left is None else round(left, 1),
+        "workers": found.workers,
+        "batch_states": found.batches,
+        "stalled": found.stalled,
+        "reasons": found.reasons,
+    }
+
+
+def shown_duration(seconds: float | None) -> str:
+    """Hours, minutes and seconds; a dash for what is not known."""
+    if seconds is None:
+        return _UNKNOWN
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def shown_rate(pace: Pace) -> str:
+    """The pace in nodes a second."""
+    rate = pace.nodes_per_second
+    return f"{_UNKNOWN if rate is None else f'{rate:,.0f}' if rate >= 10 else f'{rate:.1f}'} nodes/s"
+
+
+def shown_workers(found: "Progress") -> str:
+    """The worker processes that are at it."""
+    return f"{found.workers:,} worker{'' if found.workers == 1 else 's'}"
+
+
+def notes(found: "Progress") -> list[str]:
+    """What keeps the job from going on, if anything does."""
+    said = []
+    if found.paused:
+        said.append("paused")
+    elif found.batches.get(BatchState.WAITING) and not found.batches.keys() & _WORKED_ON:
+        said.append("waiting for a worker")
+    if found.stalled:
+        said.append(f"{found.stalled:,} stalled")
+    if found.reasons:
+        said.append(f"retrying: {' '.join(found.reasons[0].split())}")
+    return said
 
 
 @contextmanager
 def shown_progress(is_shown: bool, on_progress: OnProgress | None = None) -> Iterator[OnProgress | None]:
-    """A callback that shows progress on stderr and passes it on to `on_progress`; None if nobody wants to know."""
+    """A callback that shows progress on stderr and passes it on to `on_progress`; None if nobody wants to know.
+
+    In a terminal it is redrawn in place; elsewhere there is a line every few seconds.
+    """
     if not is_shown:
         yield on_progress
         return
     from rich.console import Console
 
-    console = Console(stderr=True)
-    with _bar(console) if console.is_terminal else nullcontext(_lines(console)) as show:
+    from orchestrator.progress_board import redrawn
 
-        def tell(found: "JobProgress") -> None:
+    console = Console(stderr=True)
+    with redrawn(console) if console.is_terminal else _lines(console) as show:
+
+        def tell(found: "Progress") -> None:
             show(found)
             if on_progress is not None:
                 on_progress(found)
@@ -40,50 +169,15 @@ def shown_progress(is_shown: bool, on_progress: OnProgress | None = None) -> Ite
 
 
 @contextmanager
-def _bar(console: "Console") -> Iterator[OnProgress]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[details]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("reading", total=None, details="")
-
-        def show(found: "JobProgress") -> None:
-            what = "reading" if found.state is JobState.ENQUEUING else "documents"
-            progress.update(
-                task, description=what, total=found.seen or None, completed=found.settled, details=_details(found)
-            )
-
-        yield show
-
-
-def _lines(console: "Console") -> OnProgress:
+def _lines(console: Any) -> Iterator[OnProgress]:
+    pace = Pace()
     last = time.monotonic()
 
-    def show(found: "JobProgress") -> None:
+    def show(found: "Progress") -> None:
         nonlocal last
+        pace.look(found)
         if time.monotonic() - last >= _LINE_EVERY_SECONDS:
             last = time.monotonic()
-            console.print(
-                f"{found.settled:,} of {found.seen:,} documents, {_details(found)}", highlight=False, soft_wrap=True
-            )
+            console.print(progress_line(found, pace), highlight=False, markup=False, soft_wrap=True)
 
-    return show
-
-
-def _details(found: "JobProgress") -> str:
-    parts = [f"{found.nodes:,} nodes"]
-    if found.paused:
-        parts.append("paused")
-    elif found.batches.get(BatchState.WAITING) and not found.batches.keys() & _WORKED_ON:
-        parts.append("waiting for a worker")
-    if found.failed:
-        parts.append(f"{found.failed:,} failed")
-    if found.reasons:
-        parts.append(f"retrying: {found.reasons[0][:40]}")
-    return ", ".join(parts)
+    yield show

@@ -70,8 +70,7 @@ def ingest(
 ) -> None:
     """Ingest files; unchanged ones cost nothing."""
     from orchestrator.cli.show import print_json, print_report, report_object
-    from orchestrator.cli.waiting import wait_for
-    from orchestrator.contracts.report import JobState
+    from orchestrator.cli.waiting import exit_code, wait_for
     from orchestrator.pipeline import IngestionPipeline
     from orchestrator.progress import shown_progress
     from orchestrator.reader import FileReader
@@ -105,10 +104,7 @@ def ingest(
         report = wait_for(job, is_shown=not as_json)
         # Before the services stop: that takes a moment, or longer where a search index is being built.
         print_json(report_object(report)) if as_json else print_report(report)
-    if report.state is JobState.SUCCEEDED_WITH_FAILURES:
-        raise typer.Exit(3)
-    if report.state is not JobState.SUCCEEDED:
-        raise typer.Exit(1)
+    raise typer.Exit(exit_code([report.state]))
 
 
 def _load_modules(settings: "Settings") -> None:

@@ -72,8 +72,22 @@ def jobs(
     )
 
 
-def status(job: JobId, as_json: AsJson = False) -> None:
-    """Show how far a job is, and its report."""
+def status(
+    job: Annotated[
+        str | None,
+        typer.Argument(metavar="[JOB]", help="Its id; --watch without one: all unfinished.", show_default=False),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Follow it until it ends; Ctrl-C ends the watching alone.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show how far a job is, and its report; or watch it. A job that was watched says by the exit code how it ended."""
+    if watch:
+        _watch(job, as_json)
+        return
+    if job is None:
+        raise typer.BadParameter("give the id of a job (`docmill jobs` lists them), or --watch for all unfinished ones")
     from orchestrator.cli.show import print_json, print_report, report_object
     from orchestrator.job import Job
     from orchestrator.runtime import Runtime
@@ -103,6 +117,25 @@ def status(job: JobId, as_json: AsJson = False) -> None:
         typer.echo(f"  stalled    {progress.stalled:,} running batches whose worker is silent; others take over soon")
     for reason in progress.reasons:
         typer.echo(f"  retrying   {reason}")
+
+
+def _watch(job: str | None, as_json: bool) -> None:
+    """Show jobs until they end, then their reports."""
+    from orchestrator.cli.show import print_report
+    from orchestrator.cli.waiting import exit_code
+    from orchestrator.cli.watch import watch
+    from orchestrator.job import Job
+    from orchestrator.runtime import Runtime
+    from orchestrator.settings import load_settings
+
+    with Runtime(load_settings()) as runtime:
+        ended = watch(runtime.connections, job, as_json=as_json)
+        if not as_json:
+            for id in ended:
+                print_report(Job(runtime.connections, id).report)
+            if not ended:
+                typer.echo("all jobs are finished", err=True)
+    raise typer.Exit(exit_code(ended.values()))
 
 
 def failures(

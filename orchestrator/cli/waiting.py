@@ -1,15 +1,18 @@
 """Waiting for a job from the command line: its progress is shown, and Ctrl-C asks what is to become of it."""
 
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import typer
+
+from orchestrator.contracts.report import JobState
 
 if TYPE_CHECKING:
     from orchestrator.contracts.report import Report
     from orchestrator.job import Job
 
-__all__ = ["wait_for"]
+__all__ = ["exit_code", "wait_for"]
 
 
 def wait_for(job: "Job", *, is_shown: bool) -> "Report":
@@ -26,6 +29,14 @@ def wait_for(job: "Job", *, is_shown: bool) -> "Report":
     except KeyboardInterrupt:
         _detach_or_cancel(job)
         raise
+
+
+def exit_code(ended: Iterable[JobState]) -> int:
+    """The exit code of a command that waited for jobs: 1 if one failed or was cancelled, 3 if documents failed."""
+    states = set(ended)
+    if states - {JobState.SUCCEEDED, JobState.SUCCEEDED_WITH_FAILURES}:
+        return 1
+    return 3 if JobState.SUCCEEDED_WITH_FAILURES in states else 0
 
 
 def _detach_or_cancel(job: "Job") -> None:

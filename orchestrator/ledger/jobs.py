@@ -38,6 +38,7 @@ __all__ = [
     "has_rivals",
     "recent",
     "refuse",
+    "unfinished",
 ]
 
 _STARTED_BY_CHARACTERS = 200  # of the column
@@ -128,6 +129,11 @@ def recent(connection: Connection, limit: int = 20) -> list[JobRow]:
     """The latest jobs, newest first."""
     rows = connection.execute(select(jobs).order_by(jobs.c.number.desc()).limit(limit)).mappings()
     return [_job_row(row) for row in rows]
+
+
+def unfinished(connection: Connection) -> list[str]:
+    """Ids of the jobs that have not ended, oldest first."""
+    return list(connection.execute(select(jobs.c.id).where(jobs.c.state.in_(_OPEN)).order_by(jobs.c.number)).scalars())
 
 
 def has_rivals(connection: Connection, job: JobRow) -> bool:

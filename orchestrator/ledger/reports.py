@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, and_, case, func, select
 
 from orchestrator.contracts.errors import JobNotFound
 from orchestrator.contracts.report import (
@@ -30,6 +30,7 @@ __all__ = ["Progress", "progress", "report"]
 class Progress:
     """How far a job is: batches by state, and the documents and nodes of those committed."""
 
+    job_id: str
     state: JobState
     paused: bool
     seen: int
@@ -37,6 +38,8 @@ class Progress:
     nodes: int
     tokens: int
     failed: int
+    seconds: float  # since it was created, until now or its end
+    workers: int  # processes that run its batches, or whose nodes wait for their commit
     batches: Mapping[BatchState, int]
     stalled: int  # running batches whose worker has not been heard of for a while
     reasons: Sequence[str]  # why batches are being retried, each said once
@@ -100,8 +103,13 @@ def report(connection: Connection, job_id: str) -> Report:
         bill=tuple(bill),
         cache=CacheCounts(hits=sums.cache_hits, misses=sums.cache_misses),
         batches=BatchCounts(total=job.batches_total, retried=sums.retried),
-        seconds=round(((job.finished_at or job.at) - job.created_at).total_seconds(), 3),
+        seconds=round(_age(job), 3),
     )
+
+
+def _age(job: Any) -> float:
+    """Seconds from a job's beginning to its end, or to now."""
+    return float(((job.finished_at or job.at) - job.created_at).total_seconds())
 
 
 def progress(connection: Connection, job_id: str) -> Progress:
@@ -110,7 +118,7 @@ def progress(connection: Connection, job_id: str) -> Progress:
     Raises:
         JobNotFound: there is none.
     """
-    job = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+    job = connection.execute(select(jobs, now().label("at")).where(jobs.c.id == job_id)).one_or_none()
     if job is None:
         raise JobNotFound(job_id)
     rows = connection.execute(
@@ -125,16 +133,18 @@ def progress(connection: Connection, job_id: str) -> Progress:
         .where(batches.c.job_id == job_id)
         .group_by(batches.c.state)
     ).all()
-    stalled = connection.execute(
-        select(func.count()).where(
-            batches.c.job_id == job_id,
-            batches.c.state == BatchState.RUNNING,
-            batches.c.heartbeat_at < now(-_SILENT_SECONDS),
-        )
-    ).scalar_one()
+    is_silent = batches.c.heartbeat_at < now(-_SILENT_SECONDS)
+    is_stalled = and_(is_silent, batches.c.state == BatchState.RUNNING)
+    owners = connection.execute(
+        select(
+            func.count(case((is_silent, None), else_=batches.c.owner).distinct()).label("at_work"),
+            func.count(case((is_stalled, 1))).label("stalled"),
+        ).where(batches.c.job_id == job_id, batches.c.state.in_((BatchState.RUNNING, BatchState.TRANSFORMED)))
+    ).one()
     ended = [row for row in rows if row.state in (BatchState.COMMITTED, BatchState.FAILED, BatchState.CANCELLED)]
     failed = job.failed + sum(row.documents_failed for row in rows)
     return Progress(
+        job_id=job_id,
         state=JobState(job.state),
         paused=job.paused,
         seen=job.seen,
@@ -142,7 +152,9 @@ def progress(connection: Connection, job_id: str) -> Progress:
         nodes=sum(row.nodes_upserted for row in rows),
         tokens=payments.spent(connection, job_id),
         failed=failed,
+        seconds=_age(job),
+        workers=owners.at_work,
         batches={BatchState(row.state): row.batches for row in rows},
-        stalled=stalled,
+        stalled=owners.stalled,
         reasons=list(dict.fromkeys(row.reason for row in rows if row.reason and row.state in OPEN_STATES)),
     )
