@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-import structlog
 from kombu.exceptions import KombuError
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +17,7 @@ from orchestrator.connections import Connections
 from orchestrator.contracts.documents import Document
 from orchestrator.contracts.errors import DocmillError
 from orchestrator.contracts.failpoints import failpoint
+from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.queues import send_finish, send_transforms
 from orchestrator.contracts.report import JobState
 from orchestrator.contracts.spec import DocstoreStrategy
@@ -30,7 +30,7 @@ from orchestrator.ledger.jobs import Finish, JobRow
 
 __all__ = ["close", "dispatch", "fill_window"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _FLUSH_BYTES = 8 * 1024 * 1024  # compressed payloads held by the client at most, about
 _MASS_DELETE_FLOOR = 10  # so few documents may always go: a share of them says nothing
 
@@ -83,7 +83,7 @@ def fill_window(connections: Connections, job: JobRow) -> None:
         send_transforms(connections.app, job.id, published, job.priority)
     except (KombuError, OSError) as error:
         # The reconciler sends the messages once the broker is back.
-        _log.warning("publishing failed", job=job.id, batches=len(published), error=str(error))
+        _log.warning("publishing failed", job=job.id, batches=len(published), error=error)
     failpoint("dispatch.sent")
 
 
@@ -188,7 +188,7 @@ def _signs_of_life(connections: Connections, job_id: str) -> Iterator[None]:
                 with begin(connections.engine) as connection:
                     jobs.beat(connection, job_id)
             except DocmillError as error:
-                _log.warning("heartbeat failed", job=job_id, error=str(error))
+                _log.warning("heartbeat failed", job=job_id, error=error)
 
     thread = threading.Thread(target=beat, name="docmill-signs-of-life", daemon=True)
     thread.start()

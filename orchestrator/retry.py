@@ -2,12 +2,12 @@
 
 import secrets
 
-import structlog
 from sqlalchemy import Connection
 
 from orchestrator.batching import BatchPacker
 from orchestrator.connections import Connections
 from orchestrator.contracts.errors import EmptySource, PayloadError
+from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.payload import BatchDocument, decode_payload
 from orchestrator.contracts.report import JobState
 from orchestrator.dispatch import close, fill_window
@@ -21,7 +21,7 @@ from orchestrator.process_user import process_user
 
 __all__ = ["retry"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _PAGE = 100  # failures a transaction
 _FLUSH_BYTES = 8 * 1024 * 1024  # compressed payloads held by the client at most, about
 
@@ -130,6 +130,6 @@ class _Writer:
         try:
             (document,) = decode_payload(found.payload)
         except (PayloadError, ValueError) as error:
-            _log.warning("kept document is damaged", job=self.old.id, failure=found.failure, error=str(error))
+            _log.warning("kept document is damaged", job=self.old.id, failure=found.failure, error=error)
             return None
         return document

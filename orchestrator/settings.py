@@ -18,6 +18,7 @@ from pydantic_settings import (
 
 from orchestrator.contracts.addresses import cache_kind, celery_address, redacted, sqlalchemy_url
 from orchestrator.contracts.errors import ConfigurationError
+from orchestrator.contracts.logs import LogFormat, LogLevel
 from orchestrator.contracts.prices import Price
 
 __all__ = ["FILE_VARIABLE", "Settings", "load_settings", "settings_file", "source_of"]
@@ -106,6 +107,10 @@ class Settings(BaseSettings):
     )
     metrics_address: str = Field(default="127.0.0.1", description="address at which it does")
 
+    # What docmill's programs write to stderr.
+    log_format: LogFormat = Field(default="auto", description="console, json, or auto: json unless in a terminal")
+    log_level: LogLevel = Field(default="info", description="least that is logged: debug, info, warning or error")
+
     # Time, in seconds.
     heartbeat: float = Field(default=3.0, gt=0, description="between two heartbeats of a running batch")
     stale_after: float = Field(default=15.0, gt=0, description="a lease without a heartbeat for so long is dead")
@@ -144,6 +149,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then the environment, then the file."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=_file_values())
+
+    @field_validator("log_format", "log_level", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("transformations", mode="before")
     @classmethod

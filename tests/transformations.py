@@ -8,7 +8,7 @@ from orchestrator.contracts.errors import TransientError
 from orchestrator.contracts.nodes import Node
 from workers.transformations.contract import Transformation, transformation
 
-__all__ = ["Deadly", "Endless", "Flaky", "Held", "Hungry", "Picky", "Poisonous", "Slow", "Unready"]
+__all__ = ["Bursting", "Deadly", "Endless", "Flaky", "Held", "Hungry", "Picky", "Poisonous", "Slow", "Unready"]
 
 
 @transformation("test_slow", version=1)
@@ -141,4 +141,18 @@ class Hungry(Transformation):
         eaten = []
         while any(self.word in node.text for node in nodes):
             eaten.append(bytearray(64 * 1024 * 1024))
+        return nodes
+
+
+@transformation("test_bursting", version=1)
+class Bursting(Transformation):
+    """Fails for the whole batch at documents that hold a word, and repeats their text in its error."""
+
+    word: str = "bursting"
+
+    def __call__(self, nodes: list[Node]) -> list[Node]:
+        """Raise what is not a document's own fault."""
+        for node in nodes:
+            if self.word in node.text:
+                raise MemoryError(f"no room for {node.text}")
         return nodes

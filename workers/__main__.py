@@ -5,6 +5,7 @@ import sys
 import billiard.pool
 
 from orchestrator.contracts.errors import ConfigurationError
+from orchestrator.contracts.logs import configure_logging
 from orchestrator.settings import load_settings
 from workers.app import configure
 from workers.metrics.server import serve
@@ -21,6 +22,7 @@ def main(arguments: list[str]) -> None:
     # 30 s by default. Here the ledger has the result, so 1 s will do.
     billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 10
     settings = load_settings()
+    configure_logging(settings.log_format, settings.log_level)  # before Celery, which warns as soon as it starts
     try:
         load_modules(settings.modules)  # here, where it can be seen: a child would fail task by task
         if settings.metrics_port is not None:
@@ -28,7 +30,8 @@ def main(arguments: list[str]) -> None:
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
     app = configure(settings)
-    app.worker_main(["worker", "--without-gossip", "--without-mingle", "--loglevel", "WARNING", *arguments])
+    # Quiet: its banner is for people, and its output is read by programs as well.
+    app.worker_main(["--quiet", "worker", "--without-gossip", "--without-mingle", *arguments])
 
 
 if __name__ == "__main__":

@@ -5,13 +5,20 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-import structlog
 from celery import Celery, bootsteps
-from celery.signals import worker_before_create_process, worker_process_init
+from celery.signals import (
+    setup_logging,
+    task_postrun,
+    worker_before_create_process,
+    worker_process_init,
+    worker_ready,
+)
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
+from structlog.contextvars import clear_contextvars
 
 from orchestrator.contracts.addresses import redis_client_url
+from orchestrator.contracts.logs import configure_logging, get_logger
 from orchestrator.contracts.queues import celery_config, declare_dead_letters, send_reconcile
 from orchestrator.settings import Settings, load_settings
 from workers.context import WorkerContext
@@ -20,7 +27,7 @@ from workers.metrics.server import leave_to_main
 
 __all__ = ["app", "configure", "context"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _ASK_SECONDS = 2.0
 
 # A batch makes tens of thousands of objects and hardly a cycle: the default of 700 costs 7 % of the time.
@@ -50,6 +57,24 @@ def context() -> WorkerContext:
     if _context is None:
         _context = WorkerContext(load_settings(), app)
     return _context
+
+
+@setup_logging.connect
+def _log_as_we_do(**kwargs: object) -> None:
+    """In place of Celery's own handlers: its lines take the way of ours."""
+    settings = load_settings()
+    configure_logging(settings.log_format, settings.log_level)
+
+
+@worker_ready.connect
+def _say_ready(sender: Any, **kwargs: object) -> None:
+    _log.info("worker is ready", worker=sender.hostname)
+
+
+@task_postrun.connect
+def _unbind(**kwargs: object) -> None:
+    """What was bound to the lines of a task is not for the next; Celery's own last line has been written by now."""
+    clear_contextvars()
 
 
 @worker_before_create_process.connect
@@ -98,7 +123,7 @@ class ReconcileTimer(bootsteps.StartStopStep):
                 if redis.set("docmill:reconcile-asked", 1, nx=True, px=round(every * 900)):
                     send_reconcile(consumer.app)
             except (RedisError, KombuError, OSError) as error:
-                _log.warning("nobody was asked to reconcile", reason=str(error))
+                _log.warning("nobody was asked to reconcile", error=error)
 
         self.entry = consumer.timer.call_repeatedly(every, ask)
 

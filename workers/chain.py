@@ -10,8 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from structlog.contextvars import bound_contextvars
+
 from orchestrator.contracts.errors import ConfigurationError, DocumentError, TokenBudgetExceeded, TransientError
 from orchestrator.contracts.hashing import digest
+from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.nodes import Node
 from orchestrator.contracts.packed_nodes import unpack_handed
 from orchestrator.contracts.payload import BatchDocument
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["BatchBill", "BatchResult", "Chain", "DocumentResult"]
+
+_log = get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -140,10 +145,11 @@ class Chain:
                     first = index + 1
                     break
             bill.cache_hits += sum(1 for index in cached if index < first)
-            for index, after in self._steps_from(first, nodes, result):
-                if index in cached:
-                    bill.cache_misses += 1
-                    made[keys[result.document.id, index]] = after
+            with bound_contextvars(document=result.document.id):
+                for index, after in self._steps_from(first, nodes, result):
+                    if index in cached:
+                        bill.cache_misses += 1
+                        made[keys[result.document.id, index]] = after
         self.cache.put_many(made)
 
     def _steps_from(
@@ -162,6 +168,7 @@ class Chain:
                 stage = "parse" if step.name == "parse" else "transform"
                 result.failure = Failure.of(result.document.id, error, stage=stage, transformation=step.name)
                 result.nodes = []
+                _log.info("document failed", stage=stage, transformation=step.name, error=error)
                 return
             # The next step may change the nodes it is handed, and this step's result is still to be cached.
             is_last = index == len(self.steps) - 1

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 from sqlalchemy import Connection
 
 from orchestrator.contracts.errors import ConfigurationError, PayloadError, TransientError
 from orchestrator.contracts.failpoints import failpoint
+from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.messages import CommitMessage
 from orchestrator.contracts.nodes import nodes_hash
 from orchestrator.contracts.packed_nodes import pack_product
@@ -40,7 +40,7 @@ from workers.vector_stores import Collection
 
 __all__ = ["commit"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def commit(context: WorkerContext, message: CommitMessage) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def commit(context: WorkerContext, message: CommitMessage) -> dict[str, Any]:
 
 def _take_apart(context: WorkerContext, job: JobRow, numbers: Sequence[int], error: Exception) -> dict[str, Any]:
     """Commit batches one by one, until the one to blame stands alone; then halve that."""
-    _log.warning("commit failed", job=job.id, batches=len(numbers), error=repr(error))
+    _log.warning("commit failed", batches=len(numbers), error=error)
     if len(numbers) > 1:
         for number in numbers:
             send_commit(context.app, job.id, [number])
@@ -101,7 +101,7 @@ def _fetch(context: WorkerContext, job: JobRow, attempts: dict[int, int]) -> dic
         try:
             results[number] = decode_result(blob, job.collection)
         except PayloadError as error:
-            _log.warning("result blob is damaged", job=job.id, batch=number, error=str(error))
+            _log.warning("result blob is damaged", batch=number, error=error)
     return results
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import structlog
-
 from orchestrator.contracts.failpoints import failpoint
+from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.queues import send_optimize
 from orchestrator.ledger import aliases, documents, jobs
 from orchestrator.ledger.engine import begin
@@ -13,7 +12,7 @@ from workers.context import WorkerContext
 
 __all__ = ["finish"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _DELETED_AT_ONCE = 1000  # documents a transaction
 
 

@@ -5,6 +5,7 @@ That one shows jobs; `docmill flower` runs one that controls them too.
 
 import sys
 
+from orchestrator.contracts.logs import configure_logging
 from orchestrator.settings import load_settings
 from workers.app import configure
 from workers.jobs_page.controls import Controls
@@ -22,6 +23,7 @@ def main(arguments: list[str], controls: Controls | None = None) -> None:
         controls: what may be done to jobs from their pages.
     """
     settings = load_settings()
+    configure_logging(settings.log_format, settings.log_level)
     app = configure(settings)
     add_metrics(settings)
     add_jobs_page(settings, controls)

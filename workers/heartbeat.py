@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
-import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.contracts.errors import DocmillError
+from orchestrator.contracts.logs import get_logger
 from orchestrator.ledger import batches
 from orchestrator.ledger.engine import begin
 
@@ -19,7 +19,7 @@ __all__ = ["Beat", "Heartbeat"]
 
 Beat: TypeAlias = Callable[[Connection], None]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Heartbeat:
@@ -69,4 +69,4 @@ class Heartbeat:
                         beat(connection)
             except (SQLAlchemyError, DocmillError) as error:
                 # The next beat may get through; if none does, the lease goes to somebody who can be heard.
-                _log.warning("heartbeat failed", owner=self.owner, error=str(error))
+                _log.warning("heartbeat failed", owner=self.owner, error=error)

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from orchestrator.contracts.errors import ServiceUnreachable
+from orchestrator.contracts.logs import get_logger
 
 __all__ = ["LEDGER_AWAY", "patiently"]
 
@@ -18,7 +18,7 @@ LEDGER_AWAY = (ServiceUnreachable, OperationalError, InterfaceError)
 _PATIENCE_SECONDS = 10.0  # less than a lease lives without a heartbeat
 _PAUSE_SECONDS = 0.5
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _Answer = TypeVar("_Answer")
 
 
@@ -40,5 +40,5 @@ def patiently(
         except LEDGER_AWAY as error:
             if clock() >= deadline:
                 raise
-            _log.warning("the ledger is away; asking again", reason=str(error).partition("\n")[0])
+            _log.warning("the ledger is away; asking again", error=error)
         pause(_PAUSE_SECONDS)

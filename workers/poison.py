@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import structlog
-
 from orchestrator.contracts.errors import PayloadError
 from orchestrator.contracts.failpoints import failpoint
+from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.payload import BatchDocument, decode_payload, encode_payload
 from orchestrator.contracts.report import BatchState
 from orchestrator.ledger import aliases, batches
@@ -22,7 +21,7 @@ from workers.gather import gather
 
 __all__ = ["each_alone", "give_up", "halve_or_give_up"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 def halve_or_give_up(context: WorkerContext, held: Lease, error: BaseException, cost: Cost) -> dict[str, Any]:
@@ -39,7 +38,9 @@ def halve_or_give_up(context: WorkerContext, held: Lease, error: BaseException, 
     with begin(context.engine) as connection:
         if batches.settle(connection, held, BatchState.HALVED, reason, cost=cost):
             batches.add(connection, held.job_id, [_part(held, documents[:middle]), _part(held, documents[middle:])])
-    _log.info("batch halved", job=held.job_id, batch=held.number, documents=len(documents), reason=reason)
+    _log.info(
+        "batch halved", job=held.job_id, batch=held.number, attempt=held.attempt, documents=len(documents), error=error
+    )
     failpoint("poison.halved")
     _go_on(context, held)
     return {"halved": reason, "documents": len(documents)}
@@ -67,7 +68,8 @@ def give_up(context: WorkerContext, held: Lease, error: BaseException, cost: Cos
             )
             if has_aliases:
                 aliases.promote(connection, job, [document.id for document in documents])
-    _log.warning("documents failed", job=held.job_id, batch=held.number, documents=len(names), error=repr(error))
+    who = {"document": names[0]} if len(names) == 1 else {"documents": len(names)}
+    _log.warning("documents failed", job=held.job_id, batch=held.number, attempt=held.attempt, error=error, **who)
     failpoint("poison.recorded")
     _go_on(context, held)
     return {"failed": len(names), "reason": str(error)}

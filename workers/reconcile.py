@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestrator.contracts.addresses import redacted
 from orchestrator.contracts.errors import DocmillError, ServiceUnreachable, TerminalError
 from orchestrator.contracts.failpoints import failpoint
+from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.queues import TRANSFORM_QUEUE, send_commit
 from orchestrator.contracts.report import JobState
 from orchestrator.ledger import control, jobs, stalled
@@ -27,7 +27,7 @@ from workers.poison import halve_or_give_up
 
 __all__ = ["reconcile"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _LOCK_KEY = "docmill:reconciling"
 _LOCK_SECONDS = 60
 _SURELY_LOST_AFTER_SECONDS = 300.0  # a message not taken for so long was lost, whatever its queue holds
@@ -69,7 +69,7 @@ def _safely(name: str, look: Callable[[WorkerContext], int], context: WorkerCont
     try:
         return look(context)
     except (DocmillError, SQLAlchemyError, RedisError, KombuError, OSError) as error:
-        _log.warning("reconciling failed", look=name, error=repr(error))
+        _log.warning("reconciling failed", look=name, error=error)
         return 0
 
 
@@ -113,6 +113,7 @@ def _exhausted(context: WorkerContext) -> int:
         failpoint("reconcile.exhausted")
     for held in leases:
         error = WorkerLost(f"its worker process died {settings.max_attempts} times while running it")
+        error.summary = str(error)
         halve_or_give_up(context, held, error, Cost())
     return len(leases)
 

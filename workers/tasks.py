@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from structlog.contextvars import bind_contextvars
+
 from orchestrator.contracts.messages import (
     COMMIT,
     FINISH,
@@ -29,25 +31,33 @@ __all__ = ["commit_task", "finish_task", "optimize_task", "reconcile_task", "tra
 @app.task(name=TRANSFORM, ignore_result=False)
 def transform_task(**arguments: Any) -> dict[str, Any]:
     """Run one batch."""
-    return transform(context(), TransformMessage.model_validate(arguments))
+    message = TransformMessage.model_validate(arguments)
+    bind_contextvars(job=message.job, batch=message.batch)
+    return transform(context(), message)
 
 
 @app.task(name=COMMIT, ignore_result=False)
 def commit_task(**arguments: Any) -> dict[str, Any]:
     """Commit one segment."""
-    return commit(context(), CommitMessage.model_validate(arguments))
+    message = CommitMessage.model_validate(arguments)
+    bind_contextvars(job=message.job)
+    return commit(context(), message)
 
 
 @app.task(name=FINISH)
 def finish_task(**arguments: Any) -> str:
     """Finish a job that has nothing left to do."""
-    return finish(context(), FinishMessage.model_validate(arguments).job)
+    message = FinishMessage.model_validate(arguments)
+    bind_contextvars(job=message.job)
+    return finish(context(), message.job)
 
 
 @app.task(name=OPTIMIZE, time_limit=None)  # an index over millions of nodes takes as long as it takes
 def optimize_task(**arguments: Any) -> str:
     """Index a collection that has grown."""
-    return optimize(context(), OptimizeMessage.model_validate(arguments).job)
+    message = OptimizeMessage.model_validate(arguments)
+    bind_contextvars(job=message.job)
+    return optimize(context(), message.job)
 
 
 @app.task(name=RECONCILE, send_events=False)  # every few seconds: not worth a line in Flower

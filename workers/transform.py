@@ -6,12 +6,13 @@ import random
 from functools import partial
 from typing import Any
 
-import structlog
 from redis.exceptions import RedisError
 from sqlalchemy import Connection
+from structlog.contextvars import bind_contextvars
 
 from orchestrator.contracts.errors import ConfigurationError, TokenBudgetExceeded, TransientError
 from orchestrator.contracts.failpoints import failpoint
+from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.messages import TransformMessage
 from orchestrator.contracts.payload import decode_payload
 from orchestrator.contracts.report import BatchState
@@ -31,7 +32,7 @@ from workers.tokens.spending import Spending, collecting
 
 __all__ = ["transform"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _FIRST_RETRY_SECONDS = 2.0
 _LONGEST_RETRY_SECONDS = 60.0
 _LONGEST_WAIT_SECONDS = 3600.0  # that a service may ask for
@@ -47,6 +48,7 @@ def transform(context: WorkerContext, message: TransformMessage) -> dict[str, An
         held, spending = patiently(lambda: _lease(context, message))
     if held is None:
         return {"skipped": "done, cancelled, or run by another worker"}
+    bind_contextvars(attempt=held.attempt)
     failpoint("transform.leased")
     bill = BatchBill(spending)
     try:
@@ -66,7 +68,7 @@ def transform(context: WorkerContext, message: TransformMessage) -> dict[str, An
     except (TransientError, RedisError, *LEDGER_AWAY) as error:
         return _retry(context, held, bill, error)
     except Exception as error:  # noqa: BLE001 - the task boundary: the batch is to blame, and is taken apart
-        _log.warning("batch failed", job=held.job_id, batch=held.number, attempt=held.attempt, error=repr(error))
+        _log.warning("batch failed", error=error)
         return halve_or_give_up(context, held, error, bill.cost)
     return _hand_over(context, held, result, len(blob), bill)
 
@@ -131,7 +133,7 @@ def _retry(context: WorkerContext, held: Lease, bill: BatchBill, error: Exceptio
     with begin(context.engine) as connection:
         batches.settle(connection, held, BatchState.RETRYING, reason, retry_in=delay, cost=bill.cost)
     count(RETRIES, type(error).__name__)
-    _log.info("batch will be retried", job=held.job_id, batch=held.number, seconds=round(delay, 1), reason=reason)
+    _log.info("batch will be retried", seconds=round(delay, 1), error=error)
     return {"retrying": reason, "seconds": round(delay, 1)}
 
 

@@ -33,12 +33,18 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _begin(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    if {"-h", "--help"} & set(sys.argv):
+        return  # which is answered without reading any settings
+    from orchestrator.contracts.logs import configure_logging
+    from orchestrator.settings import load_settings
+
+    settings = load_settings()
+    configure_logging(settings.log_format, settings.log_level)
 
 
 def main() -> NoReturn:

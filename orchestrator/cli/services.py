@@ -27,13 +27,14 @@ def worker(
     ] = None,
 ) -> None:
     """Run a worker here until Ctrl-C or SIGTERM; it is started again whenever it dies."""
+    from orchestrator.contracts.logs import get_logger
     from orchestrator.runtime import Runtime, default_workers
     from orchestrator.settings import load_settings
 
     count = concurrency or default_workers()
     with Runtime(load_settings(), workers=count, log_to_file=False) as runtime:
         runtime.connections.check()
-        typer.echo(f"worker with {count} processes; Ctrl-C stops it", err=True)
+        get_logger(__name__).info("worker runs until Ctrl-C", processes=count)
         _until_told_to_stop()
 
 
@@ -44,12 +45,13 @@ def flower(
     """Watch tasks and workers in Flower. It has no login by itself, so it listens on this machine only."""
     import subprocess
 
+    from orchestrator.contracts.logs import get_logger
     from orchestrator.runtime import Runtime, worker_environment
     from orchestrator.settings import load_settings
 
     with Runtime(load_settings()) as runtime:
         command = [sys.executable, "-m", "orchestrator.cli.flower", f"--address={address}", f"--port={port}"]
-        typer.echo(f"Flower on http://{address}:{port}", err=True)
+        get_logger(__name__).info("Flower runs until Ctrl-C", address=f"http://{address}:{port}")
         process = subprocess.Popen(command, env=_environment(worker_environment(runtime.settings)))
         try:
             code = process.wait()

@@ -35,7 +35,13 @@ __all__ = [
 
 
 class DocmillError(Exception):
-    """The root of all errors that docmill raises on purpose."""
+    """The root of all errors that docmill raises on purpose.
+
+    Attributes:
+        summary: what logs show instead of the message, where that repeats words that may be a document's.
+    """
+
+    summary: str | None = None
 
 
 class TransientError(DocmillError):

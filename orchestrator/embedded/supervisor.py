@@ -14,16 +14,15 @@ from types import TracebackType
 from typing import IO, Self
 from weakref import WeakSet
 
-import structlog
-
 from orchestrator.contracts.errors import ConfigurationError
+from orchestrator.contracts.logs import get_logger
 
 __all__ = ["Supervisor"]
 
 _FIRST_PAUSE = 0.5  # seconds before a restart; doubles with each one
 _LONGEST_PAUSE = 10.0
 _STEADY_SECONDS = 30.0  # alive for so long, a process starts over at the first pause
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 # Held while a process starts, and while this one forks: the fork would keep the half-made pipes of the one that starts.
 _changing = Lock()
 _GUARD = Path(__file__).with_name("guard.py")

@@ -176,6 +176,16 @@ def test_no_test_hides_another() -> None:
     assert sorted({place for place in places if places.count(place) > 1}) == []
 
 
+def test_every_logger_is_made_where_lines_get_their_form() -> None:
+    """No source makes a logger of structlog itself, whose lines would go to standard output."""
+    wrong = [
+        str(path.relative_to(_ROOT))
+        for path in _sources("orchestrator", "workers")
+        if "structlog.get_logger" in path.read_text("utf-8")
+    ]
+    assert wrong == []
+
+
 def test_no_source_reads_the_environment_at_import() -> None:
     """Outside of functions no source touches os.environ or loads settings."""
     wrong = []

@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 from redis import Redis
-from structlog.testing import capture_logs
 
 from orchestrator.contracts.addresses import redis_client_url
 from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable
 from tests.deployment import wait_for
+from tests.logs import captured_logs
 from workers.caches import CacheBackend, CacheSize, MemoryCache, NoCache, RedisCache, open_cache
 from workers.caches import redis as redis_module
 
@@ -185,12 +185,12 @@ def test_unreachable(tmp_path: Path) -> None:
     """Without its Redis the cache finds nothing, stores nothing, and says so once a minute; clearing alone fails."""
     clock = Clock()
     cache = RedisCache(f"redis+socket://:secret@{tmp_path}/none.sock?virtual_host=0", clock=clock)
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         for _ in range(30):
             assert cache.get_many(["a", "b"]) == [None, None]
             cache.put_many({"a": b"1"})
             clock.now += 1
-        assert [log["log_level"] for log in logs] == ["warning"]
+        assert [log["level"] for log in logs] == ["warning"]
         assert "none.sock" in logs[0]["address"]
         assert "secret" not in str(logs)
         clock.now += 60
@@ -207,7 +207,7 @@ def test_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
         server.setblocking(False)
         cache = RedisCache(f"redis://127.0.0.1:{server.getsockname()[1]}/0", clock=clock)
-        with capture_logs() as logs:
+        with captured_logs() as logs:
             for _ in range(50):
                 assert cache.get_many(["a"]) == [None]
         assert len(logs) == 1
@@ -233,7 +233,7 @@ def test_connections_that_broke(cache_url: str, client: Redis) -> None:
     cache = RedisCache(cache_url, prefix="broke:")
     cache.put_many({"a": b"1"})
     client.client_kill_filter(_type="normal", skipme=True)
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         assert cache.get_many(["a"]) == [b"1"]
         client.client_kill_filter(_type="normal", skipme=True)
         cache.put_many({"a": b"2"})
@@ -251,7 +251,7 @@ def test_full_server(cache_url: str, client: Redis) -> None:
     client.config_set("maxmemory-policy", "noeviction")
     client.config_set("maxmemory", 1)
     try:
-        with capture_logs() as logs:
+        with captured_logs() as logs:
             RedisCache(cache_url, prefix="full:").put_many({"b": b"2"})
         assert cache.get_many(["a", "b"]) == [b"1", None]
         assert len(logs) == 1

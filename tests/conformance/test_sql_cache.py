@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from structlog.testing import capture_logs
 
 from orchestrator.contracts.addresses import sqlalchemy_url
 from orchestrator.contracts.errors import ServiceUnreachable
+from tests.logs import captured_logs
 from workers.caches import CacheSize, SqlCache, open_cache
 
 _DAY = 24 * 3600.0
@@ -48,7 +48,7 @@ def test_sql_is_durable_and_shared(sql_url: str) -> None:
         cache.put_many({f"{number}-{index}": b"value" for index in range(50)})
         cache.close()
 
-    with capture_logs() as logs, ThreadPoolExecutor(6) as threads:
+    with captured_logs() as logs, ThreadPoolExecutor(6) as threads:
         list(threads.map(put, range(6)))
     assert logs == []
     cache = SqlCache(sql_url)
@@ -70,7 +70,7 @@ def test_sql_loses_nothing_when_another_makes_the_table_first(sql_url: str) -> N
 
     event.listen(Engine, "before_cursor_execute", overtake)
     try:
-        with capture_logs() as logs:
+        with captured_logs() as logs:
             first.put_many({"first": b"value"})
     finally:
         event.remove(Engine, "before_cursor_execute", overtake)
@@ -159,7 +159,7 @@ def test_sql_many_writers_at_once(sql_url: str) -> None:
         cache.put_many({key: bytes(300) for key in order})
         return sum(1 for value in cache.get_many(order) if value not in (None, bytes(300)))
 
-    with capture_logs() as logs, ThreadPoolExecutor(4) as threads:
+    with captured_logs() as logs, ThreadPoolExecutor(4) as threads:
         assert set(threads.map(work, range(40))) == {0}
     assert logs == []
     caches[0].put_many({"last": bytes(300)})
@@ -174,11 +174,11 @@ def test_sql_many_writers_at_once(sql_url: str) -> None:
 def test_sql_unreachable(address: str) -> None:
     """Without its database a cache finds nothing, stores nothing, and says so once; asking for its size fails."""
     cache = open_cache(address)
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         for _ in range(5):
             assert cache.get_many(["a", "b"]) == [None, None]
             cache.put_many({"a": b"1"})
-    assert [log["log_level"] for log in logs] == ["warning"]
+    assert [log["level"] for log in logs] == ["warning"]
     for act in (cache.sizes, cache.clear):
         with pytest.raises(ServiceUnreachable, match="cannot be reached") as caught:
             act()
@@ -191,9 +191,9 @@ def test_sql_refuses_what_is_no_cache(tmp_path: Path) -> None:
     file = tmp_path / "cache.sqlite"
     file.write_bytes(b"this is no database, and too long to be an empty one" * 100)
     cache = open_cache(f"sqlite:///{file}")
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         cache.put_many({"a": b"1"})
         assert cache.get_many(["a"]) == [None]
-    assert "not a database" in logs[0]["reason"]
+    assert "not a database" in logs[0]["error"]
     with pytest.raises(ServiceUnreachable, match="not a database"):
         cache.sizes()

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from orchestrator import Document, JobState
 from orchestrator.connections import Connections
@@ -14,6 +13,7 @@ from orchestrator.ledger import jobs
 from orchestrator.ledger.engine import begin
 from tests.chaos.workers import WorkerProcess
 from tests.deployment import Deployment, deployment_settings, wait_for
+from tests.logs import captured_logs
 from tests.transformations import Slow
 from workers.context import WorkerContext
 from workers.reconcile import reconcile
@@ -80,7 +80,7 @@ def test_a_queue_that_is_not_there_counts_as_empty(deployment: Deployment) -> No
         jobs.create(ledger, "0123456789ab", deployment.pipeline("early").spec)
     with deployment.connections.app.connection_for_write() as connection:
         connection.default_channel.queue_delete(TRANSFORM_QUEUE)
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         assert reconcile(context) == {}
     assert logs == []
 

@@ -3,16 +3,15 @@
 import time
 from collections.abc import Callable
 
-import structlog
-
 from orchestrator.contracts.addresses import redacted
+from orchestrator.contracts.logs import get_logger
 
 __all__ = ["Outage"]
 
 _PAUSE_SECONDS = 5.0  # after a failure nobody asks for so long, or every call would wait for its timeout
 _LOG_SECONDS = 60.0  # between two warnings
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 
 
 class Outage:
@@ -40,5 +39,4 @@ class Outage:
         self._until = now + _PAUSE_SECONDS
         if now >= self._silent_until:
             self._silent_until = now + _LOG_SECONDS
-            reason = str(error).strip().partition("\n")[0]  # SQLAlchemy's next lines hold statement and values
-            _log.warning("cache does not answer; working without it", address=self._address, reason=reason)
+            _log.warning("cache does not answer; working without it", address=self._address, error=error)

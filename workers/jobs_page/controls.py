@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
+from orchestrator.contracts.logs import get_logger
 
 __all__ = ["ACTIONS", "Controls", "refusal", "user_of"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 ACTIONS = ("cancel", "pause", "resume", "retry")
 
 

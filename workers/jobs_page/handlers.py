@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-import structlog
 from flower.views import BaseHandler
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler, authenticated
 
 from orchestrator.contracts.errors import DocmillError, EmptySource, JobNotFound
+from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.prices import Price
 from orchestrator.contracts.report import TERMINAL_JOB_STATES, BatchState, JobState
 from orchestrator.ledger import jobs, retries
@@ -27,7 +27,7 @@ from workers.jobs_page.ledger_reader import LedgerReader
 
 __all__ = ["Assets", "Control", "FailuresData", "JobData", "JobPage", "JobsData", "JobsPage"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _Answer = TypeVar("_Answer")
 
 PAGE_SIZES = (25, 50, 100)
@@ -242,7 +242,7 @@ def _http_error(error: Exception) -> HTTPError:
         return HTTPError(HTTPStatus.NOT_FOUND, str(error))
     if isinstance(error, EmptySource):
         return HTTPError(HTTPStatus.CONFLICT, str(error))
-    _log.warning("the ledger was not asked for jobs", error=repr(error))
+    _log.warning("the ledger was not asked for jobs", error=error)
     if isinstance(error, DocmillError):
         return HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
     kind = type(getattr(error, "orig", None) or error).__name__

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import structlog
 from tornado.template import Loader, Template
+
+from orchestrator.contracts.logs import get_logger
 
 __all__ = ["TEMPLATES", "JobsTemplates"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 TEMPLATES = Path(__file__).parent / "templates"
 _NAVBAR = "navbar.html"
 _TAB = "jobs_tab.html"

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
@@ -15,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.contracts.addresses import cache_kind, redis_client_url
 from orchestrator.contracts.errors import DocmillError
+from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.prices import Price, cost
 from orchestrator.contracts.report import TERMINAL_JOB_STATES, BatchState, BillLine, JobState
 from orchestrator.ledger.batches import OPEN_STATES
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LedgerCollector"]
 
-_log = structlog.get_logger(__name__)
+_log = get_logger(__name__)
 _FRESH_SECONDS = 5.0  # two Prometheus servers, or an impatient reader, cost no more than one
 _DOCUMENTS = ("new", "changed", "unchanged", "duplicate", "deleted", "failed")
 
@@ -78,7 +78,7 @@ class LedgerCollector(Collector):
             yield from _of_ledger(totals, self._settings.prices)
         except (SQLAlchemyError, DocmillError) as error:
             up["ledger"] = 0
-            _log.warning("the ledger was not asked for metrics", error=type(error).__name__)
+            _log.warning("the ledger was not asked for metrics", error=error)
         infos: dict[str, dict[str, Any]] = {}
         for name, client in self._redis.items():
             try:
@@ -86,7 +86,7 @@ class LedgerCollector(Collector):
                 up[name] = 1
             except (RedisError, OSError) as error:
                 up[name] = 0
-                _log.warning("a Redis was not asked for metrics", server=name, error=type(error).__name__)
+                _log.warning("a Redis was not asked for metrics", server=name, error=error)
         yield _family(names.REDIS_MEMORY, {name: info["used_memory"] for name, info in infos.items()})
         yield _family(names.REDIS_LIMIT, {name: info["maxmemory"] for name, info in infos.items()})
         yield _family(names.REDIS_KEYS, {name: info["keys"] for name, info in infos.items()})

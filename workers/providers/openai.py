@@ -102,13 +102,18 @@ class OpenAIServer:
         return body
 
     def _refusal(self, model: str, error: APIStatusError) -> TransientError | TerminalError:
-        message = f"{self.address} answered {error.status_code} for {model!r}: {self._shown(_said(error))}"
         status = error.status_code
+        summary = f"{self.address} answered {status} for {model!r}"
+        message = f"{summary}: {self._shown(_said(error))}"
+        refusal: TransientError | TerminalError
         if error.code == _QUOTA_IS_USED_UP or status in _REFUSING_ALL:
-            return ConfigurationError(message)
-        if status in _PASSING or status >= 500:
-            return TransientError(message, read_retry_after(error.response.headers))
-        return TerminalError(message)
+            refusal = ConfigurationError(message)
+        elif status in _PASSING or status >= 500:
+            refusal = TransientError(message, read_retry_after(error.response.headers))
+        else:
+            refusal = TerminalError(message)
+        refusal.summary = summary  # the server's words may repeat what it was asked
+        return refusal
 
     def _read(self, model: str, body: bytes, read: Callable[[Answer], T]) -> T:
         try:
