@@ -72,7 +72,7 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11
 lock: $(VENV)/.dev  ## Pin the newest allowed versions of everything.
 	@$(COMPILE) --upgrade --all-extras -o requirements-dev.lock
 	@$(COMPILE) -c requirements-dev.lock --extra embedded --extra build -o requirements.lock
-	@$(COMPILE) -c requirements-dev.lock --extra worker --extra onnx --extra openai --extra build -o docker/requirements.lock
+	@$(COMPILE) -c requirements-dev.lock --extra worker --extra onnx --extra openai --extra otel --extra build -o docker/requirements.lock
 
 clean:  ## Remove the virtual environment and what tools left behind.
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -21,6 +21,7 @@ from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.queues import send_finish, send_transforms
 from orchestrator.contracts.report import JobState
 from orchestrator.contracts.spec import DocstoreStrategy
+from orchestrator.contracts.traces import Span, begin_tracing, span
 from orchestrator.dedupe import Dedupe, Numbered
 from orchestrator.ledger import batches, documents, jobs
 from orchestrator.ledger.batches import NewBatch
@@ -28,7 +29,7 @@ from orchestrator.ledger.engine import begin
 from orchestrator.ledger.failures import Failure, record
 from orchestrator.ledger.jobs import Finish, JobRow
 
-__all__ = ["close", "dispatch", "fill_window"]
+__all__ = ["close", "dispatch", "enqueueing", "fill_window"]
 
 _log = get_logger(__name__)
 _FLUSH_BYTES = 8 * 1024 * 1024  # compressed payloads held by the client at most, about
@@ -72,6 +73,19 @@ def dispatch(
         jobs.close_listing(connection, job.id, may_delete=may_delete)
     failpoint("dispatch.listed")
     close(connections, job.id)
+
+
+@contextmanager
+def enqueueing(connections: Connections) -> Iterator[Span]:
+    """The span of a job that is enqueued, if traces are asked for: its batches will be linked to it.
+
+    Raises:
+        ConfigurationError: they are, and cannot be made.
+    """
+    if connections.settings.traces:
+        begin_tracing("docmill-client", joins=True)
+    with span("docmill.enqueue", kind="producer") as found:
+        yield found
 
 
 def fill_window(connections: Connections, job: JobRow) -> None:

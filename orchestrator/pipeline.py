@@ -161,7 +161,7 @@ class IngestionPipeline:
             ServiceUnreachable: the database or the broker does not answer; nothing has been enqueued.
             Exception: whatever the source raises; the job then ends as failed, with what was read before.
         """
-        from orchestrator.dispatch import dispatch
+        from orchestrator.dispatch import dispatch, enqueueing
         from orchestrator.ledger import jobs
         from orchestrator.ledger.engine import begin
 
@@ -174,13 +174,15 @@ class IngestionPipeline:
         source = _begun(self._source(documents, nodes), may_be_empty=allow_mass_delete)
         connections = self._connect(num_workers)
         connections.check()
-        with begin(connections.engine) as connection:
-            row = jobs.create(
-                connection, secrets.token_hex(6), spec, scope=scope, priority=rank, started_by=process_user()
-            )
-        job = Job(connections, row.id)
-        on_slice = _now_and_then(lambda: on_progress(job.progress)) if on_progress else lambda: None
-        dispatch(connections, row, source, allow_mass_delete=allow_mass_delete, on_slice=on_slice)
+        with enqueueing(connections) as found:
+            with begin(connections.engine) as connection:
+                row = jobs.create(
+                    connection, secrets.token_hex(6), spec, scope=scope, priority=rank, started_by=process_user()
+                )
+            found.set({"docmill.job": row.id, "docmill.collection": row.collection})
+            job = Job(connections, row.id)
+            on_slice = _now_and_then(lambda: on_progress(job.progress)) if on_progress else lambda: None
+            dispatch(connections, row, source, allow_mass_delete=allow_mass_delete, on_slice=on_slice)
         return job
 
     def run(

@@ -10,7 +10,7 @@ from orchestrator.contracts.errors import EmptySource, PayloadError
 from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.payload import BatchDocument, decode_payload
 from orchestrator.contracts.report import JobState
-from orchestrator.dispatch import close, fill_window
+from orchestrator.dispatch import close, enqueueing, fill_window
 from orchestrator.ledger import batches, jobs, retries
 from orchestrator.ledger.batches import NewBatch
 from orchestrator.ledger.documents import version_of
@@ -40,6 +40,13 @@ def retry(connections: Connections, job_id: str, *, started_by: str | None = Non
         ServiceUnreachable: the database or the broker does not answer; nothing has been enqueued.
     """
     connections.check()
+    with enqueueing(connections) as found:
+        job = _enqueue(connections, job_id, started_by or process_user())
+        found.set({"docmill.job": job.id, "docmill.collection": job.collection})
+    return job.id
+
+
+def _enqueue(connections: Connections, job_id: str, started_by: str) -> JobRow:
     with begin(connections.engine) as connection:
         old = jobs.get(connection, job_id)
         left = retries.remainder(connection, job_id)
@@ -50,7 +57,7 @@ def retry(connections: Connections, job_id: str, *, started_by: str | None = Non
             secrets.token_hex(6),
             old.spec,
             priority=old.priority,
-            started_by=started_by or process_user(),
+            started_by=started_by,
         )
     try:
         _Writer(connections, old, job).write_all()
@@ -62,7 +69,7 @@ def retry(connections: Connections, job_id: str, *, started_by: str | None = Non
     with begin(connections.engine) as connection:
         jobs.close_listing(connection, job.id, may_delete=False)
     close(connections, job.id)
-    return job.id
+    return job
 
 
 def _nothing_to_retry(job_id: str, left: Remainder) -> str:

@@ -111,6 +111,8 @@ class Settings(BaseSettings):
     log_format: LogFormat = Field(default="auto", description="console, json, or auto: json unless in a terminal")
     log_level: LogLevel = Field(default="info", description="least that is logged: debug, info, warning or error")
 
+    traces: bool = Field(default=False, description="spans for OpenTelemetry, sent where OTEL_… variables say")
+
     # Time, in seconds.
     heartbeat: float = Field(default=3.0, gt=0, description="between two heartbeats of a running batch")
     stale_after: float = Field(default=15.0, gt=0, description="a lease without a heartbeat for so long is dead")

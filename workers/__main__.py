@@ -6,6 +6,7 @@ import billiard.pool
 
 from orchestrator.contracts.errors import ConfigurationError
 from orchestrator.contracts.logs import configure_logging
+from orchestrator.contracts.traces import load_tracing
 from orchestrator.settings import load_settings
 from workers.app import configure
 from workers.metrics.server import serve
@@ -25,6 +26,8 @@ def main(arguments: list[str]) -> None:
     configure_logging(settings.log_format, settings.log_level)  # before Celery, which warns as soon as it starts
     try:
         load_modules(settings.modules)  # here, where it can be seen: a child would fail task by task
+        if settings.traces:
+            load_tracing()
         if settings.metrics_port is not None:
             serve(settings.metrics_address, settings.metrics_port)
     except ConfigurationError as error:

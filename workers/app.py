@@ -11,6 +11,7 @@ from celery.signals import (
     task_postrun,
     worker_before_create_process,
     worker_process_init,
+    worker_process_shutdown,
     worker_ready,
 )
 from kombu.exceptions import KombuError
@@ -20,6 +21,7 @@ from structlog.contextvars import clear_contextvars
 from orchestrator.contracts.addresses import redis_client_url
 from orchestrator.contracts.logs import configure_logging, get_logger
 from orchestrator.contracts.queues import celery_config, declare_dead_letters, send_reconcile
+from orchestrator.contracts.traces import begin_tracing, end_tracing
 from orchestrator.settings import Settings, load_settings
 from workers.context import WorkerContext
 from workers.limits import limit_memory
@@ -55,7 +57,10 @@ def context() -> WorkerContext:
     """This process's context; made at the first task, so that nothing is shared over a fork."""
     global _context
     if _context is None:
-        _context = WorkerContext(load_settings(), app)
+        settings = load_settings()
+        if settings.traces:
+            begin_tracing("docmill-worker", joins=False)
+        _context = WorkerContext(settings, app)
     return _context
 
 
@@ -91,6 +96,12 @@ def _begin_child(**kwargs: object) -> None:
     gc.set_threshold(_OBJECTS_A_COLLECTION)
     leave_to_main()
     limit_memory(load_settings().memory_limit)
+
+
+@worker_process_shutdown.connect
+def _end_child(**kwargs: object) -> None:
+    """A child that is asked to go: its last spans are sent."""
+    end_tracing()
 
 
 class ReconcileTimer(bootsteps.StartStopStep):

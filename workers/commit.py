@@ -20,6 +20,7 @@ from orchestrator.contracts.nodes import nodes_hash
 from orchestrator.contracts.packed_nodes import pack_product
 from orchestrator.contracts.payload import decode_payload
 from orchestrator.contracts.queues import send_commit
+from orchestrator.contracts.traces import attempt_identity, link
 from orchestrator.ledger import aliases, batches, control, documents, products
 from orchestrator.ledger.batches import BatchOutcome
 from orchestrator.ledger.documents import DocumentRow, version_of
@@ -52,6 +53,7 @@ def commit(context: WorkerContext, message: CommitMessage) -> dict[str, Any]:
     job = context.job(message.job)
     with begin(context.engine) as connection:
         attempts = batches.lock_transformed(connection, job.id, message.batches)
+    link(attempt_identity(job.id, *item) for item in attempts.items())
     with timed(STAGE_SECONDS, "fetch"):
         results = _fetch(context, job, attempts)
     failpoint("commit.fetched")

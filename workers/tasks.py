@@ -17,31 +17,36 @@ from orchestrator.contracts.messages import (
     OptimizeMessage,
     TransformMessage,
 )
+from orchestrator.contracts.traces import enqueued_at
 from workers.app import app, context
 from workers.commit import commit
 from workers.finish import finish
 from workers.optimize import optimize
 from workers.reconcile import reconcile
+from workers.spans import in_span
 from workers.transform import transform
 
 __all__ = ["commit_task", "finish_task", "optimize_task", "reconcile_task", "transform_task"]
 
 
 # Results are kept for an hour to be looked at in Flower; no code reads them.
-@app.task(name=TRANSFORM, ignore_result=False)
-def transform_task(**arguments: Any) -> dict[str, Any]:
+@app.task(name=TRANSFORM, bind=True, ignore_result=False)
+def transform_task(self: Any, **arguments: Any) -> dict[str, Any]:
     """Run one batch."""
     message = TransformMessage.model_validate(arguments)
     bind_contextvars(job=message.job, batch=message.batch)
-    return transform(context(), message)
+    with enqueued_at(self.request):
+        return transform(context(), message)
 
 
-@app.task(name=COMMIT, ignore_result=False)
-def commit_task(**arguments: Any) -> dict[str, Any]:
+@app.task(name=COMMIT, bind=True, ignore_result=False)
+def commit_task(self: Any, **arguments: Any) -> dict[str, Any]:
     """Commit one segment."""
     message = CommitMessage.model_validate(arguments)
     bind_contextvars(job=message.job)
-    return commit(context(), message)
+    here = context()
+    with enqueued_at(self.request):
+        return in_span(COMMIT, here.job(message.job), lambda: commit(here, message))
 
 
 @app.task(name=FINISH)

@@ -13,9 +13,10 @@ from structlog.contextvars import bind_contextvars
 from orchestrator.contracts.errors import ConfigurationError, TokenBudgetExceeded, TransientError
 from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.logs import get_logger
-from orchestrator.contracts.messages import TransformMessage
+from orchestrator.contracts.messages import TRANSFORM, TransformMessage
 from orchestrator.contracts.payload import decode_payload
 from orchestrator.contracts.report import BatchState
+from orchestrator.contracts.traces import attempt_identity
 from orchestrator.ledger import batches, control, payments
 from orchestrator.ledger.batches import Lease
 from orchestrator.ledger.engine import begin
@@ -28,6 +29,7 @@ from workers.metrics.measured import count, timed
 from workers.metrics.names import RETRIES, STAGE_SECONDS
 from workers.patience import LEDGER_AWAY, patiently
 from workers.poison import give_up, halve_or_give_up
+from workers.spans import in_span
 from workers.tokens.spending import Spending, collecting
 
 __all__ = ["transform"]
@@ -50,10 +52,21 @@ def transform(context: WorkerContext, message: TransformMessage) -> dict[str, An
         return {"skipped": "done, cancelled, or run by another worker"}
     bind_contextvars(attempt=held.attempt)
     failpoint("transform.leased")
-    bill = BatchBill(spending)
+    return in_span(
+        TRANSFORM,
+        context.job(held.job_id),
+        lambda: _run(context, held, BatchBill(spending)),
+        identity=attempt_identity(held.job_id, held.number, held.attempt),
+        batch=held.number,
+        attempt=held.attempt,
+    )
+
+
+def _run(context: WorkerContext, held: Lease, bill: BatchBill) -> dict[str, Any]:
+    """Run the chain, and hand over what comes of it, or write down what went wrong."""
     try:
         with context.heartbeat.beating(partial(_beat, held, bill)):
-            with collecting(spending):  # an embedder may have to ask how long its vectors are
+            with collecting(bill.spending):  # an embedder may have to ask how long its vectors are
                 chain = context.chain(held.job_id)
             result = chain.run(decode_payload(held.payload), bill)
             failpoint("transform.chained")

@@ -251,5 +251,5 @@ def _shown(value: Any) -> Any:
         return {str(name): _shown(item) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_shown(item) for item in value]
-    text = _ADDRESS.sub(lambda found: redacted(found[0]), str(value))
+    text = _ADDRESS.sub(lambda found: redacted(found[0]), str(value).strip())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -5,6 +5,7 @@ from typing import Any
 
 from orchestrator.contracts.addresses import celery_address
 from orchestrator.contracts.messages import COMMIT, FINISH, OPTIMIZE, RECONCILE, TRANSFORM, Priority
+from orchestrator.contracts.traces import trace_options
 
 __all__ = [
     "COMMIT_QUEUE",
@@ -205,4 +206,4 @@ def send_reconcile(app: Any) -> None:
 
 def _send(app: Any, task: str, shown: str, **options: Any) -> None:
     """Send one message; `shown` is what Flower shows instead of the arguments."""
-    app.send_task(task, argsrepr=shown, kwargsrepr="", confirm_timeout=_ANSWER_SECONDS, **options)
+    app.send_task(task, argsrepr=shown, kwargsrepr="", confirm_timeout=_ANSWER_SECONDS, **trace_options(), **options)

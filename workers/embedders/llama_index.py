@@ -10,6 +10,7 @@ from orchestrator.contracts.errors import TerminalError
 from orchestrator.contracts.hashing import canonical_json
 from orchestrator.contracts.llama_index import PREFIX, parse_label
 from workers.embedders.vectors import scale_rows
+from workers.providers.calls import provider_call
 from workers.providers.llama_index import build_component, check_component_name, llama_index_errors
 
 if TYPE_CHECKING:
@@ -66,6 +67,6 @@ class LlamaIndexEmbedder:
 
     def _vectors(self, texts: list[str]) -> list[list[float]]:
         component = self._component
-        with llama_index_errors():
+        with provider_call(self.model), llama_index_errors():
             vectors: list[list[float]] = component.get_text_embedding_batch(texts)
         return vectors

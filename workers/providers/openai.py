@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from orchestrator.contracts.addresses import redacted
 from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable, TerminalError, TransientError
 from orchestrator.settings import load_settings
+from workers.providers.calls import provider_call
 from workers.providers.retries import MalformedAnswer, read_retry_after, with_retries
 
 if TYPE_CHECKING:
@@ -79,8 +80,8 @@ class OpenAIServer:
 
         async def once() -> T:
             async with self._free:
-                body = await self._send(model, send)
-            return self._read(model, body, read)
+                with provider_call(model):
+                    return self._read(model, await self._send(model, send), read)
 
         return await with_retries(once)
 
