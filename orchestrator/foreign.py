@@ -1,4 +1,4 @@
-"""What comes from LlamaIndex and LangChain, as docmill's own words: documents, steps and vector stores.
+"""What comes from LlamaIndex and LangChain, as docmill's own words: documents, nodes, steps and vector stores.
 
 Told by the names of their classes: neither library is imported here, nor needed.
 """
@@ -20,9 +20,10 @@ from orchestrator.contracts.llama_index import (
     is_kind,
     parse_label,
 )
+from orchestrator.contracts.nodes import Node
 from orchestrator.contracts.spec import SpecSource, TransformationSpec
 
-__all__ = ["ForeignDocument", "as_documents", "as_spec", "as_vector_store"]
+__all__ = ["ForeignDocument", "ForeignNode", "as_documents", "as_node", "as_spec", "as_vector_store"]
 
 _SOURCES = ("source", "file_path")  # what loaders say of where a document is from
 _REMEMBERED_SOURCES = 100_000
@@ -32,6 +33,15 @@ class ForeignDocument(Protocol):
     """A document of LlamaIndex or LangChain."""
 
     metadata: dict[str, Any]
+
+
+class ForeignNode(Protocol):
+    """A node of LlamaIndex."""
+
+    metadata: dict[str, Any]
+
+    @property
+    def ref_doc_id(self) -> str | None: ...
 
 
 def as_documents(documents: Iterable[Document | ForeignDocument]) -> Iterator[Document]:
@@ -51,6 +61,20 @@ def as_documents(documents: Iterable[Document | ForeignDocument]) -> Iterator[Do
             continue
         id, source, text, metadata = _parts(document)
         yield Document(id=id or _numbered(seen, source), text=text, metadata=metadata)
+
+
+def as_node(node: Node | ForeignNode) -> Node | None:
+    """A node of LlamaIndex as docmill's, which is known by the document it was cut from; None of anything else.
+
+    Its id stays behind, as its vector does: ids are bound, and texts embedded, by the pipeline.
+    """
+    if isinstance(node, Node):
+        return node
+    if not is_kind(node, "BaseNode"):
+        return None
+    made: Any = node
+    start, end = getattr(made, "start_char_idx", None), getattr(made, "end_char_idx", None)
+    return Node(_text(made), _metadata(made), start, end, document_id=made.ref_doc_id or "")
 
 
 def as_spec(
@@ -108,19 +132,35 @@ class _MakeStep(Protocol):
 
 def _parts(document: Any) -> tuple[str, str, str, dict[str, Any]]:
     """(given id, source, text, metadata) of a document of another library."""
-    bases = {(base.__module__.partition(".")[0], base.__name__) for base in type(document).__mro__}
-    metadata = dict(getattr(document, "metadata", None) or {})
+    metadata = _metadata(document)
     source = next((str(metadata[key]) for key in _SOURCES if metadata.get(key)), "")
-    if ("llama_index", "BaseNode") in bases:
-        metadata |= {key: keys for key in EXCLUDED_KEYS if (keys := getattr(document, key, None))}
+    if is_kind(document, "BaseNode"):
+        node: Any = document
         # A node's own id is as a rule made up; what it was cut from has a name.
-        parent = getattr(document, "ref_doc_id", None)
-        given = "" if parent or "id_" not in document.model_fields_set else document.id_
-        return given, parent or source, document.get_content(metadata_mode="none"), metadata
-    if ("langchain_core", "BaseMedia") in bases and hasattr(document, "page_content"):
+        parent = node.ref_doc_id
+        given = "" if parent or "id_" not in node.model_fields_set else node.id_
+        return given, parent or source, _text(node), metadata
+    if _is_of_langchain(document) and hasattr(document, "page_content"):
         return document.id or "", source, document.page_content, metadata
     raise ConfigurationError(
         f"{type(document).__name__} is no document: allowed are docmill's, LlamaIndex's and LangChain's"
+    )
+
+
+def _metadata(item: Any) -> dict[str, Any]:
+    """Its metadata, and which of them LlamaIndex is not to show to a model."""
+    excluded = {key: keys for key in EXCLUDED_KEYS if (keys := getattr(item, key, None))}
+    return {**(getattr(item, "metadata", None) or {}), **excluded}
+
+
+def _text(node: Any) -> str:
+    text: str = node.get_content(metadata_mode="none")
+    return text
+
+
+def _is_of_langchain(value: object) -> bool:
+    return any(
+        base.__name__ == "BaseMedia" and base.__module__.startswith("langchain_core.") for base in type(value).__mro__
     )
 
 

@@ -24,7 +24,7 @@ from orchestrator.contracts.spec import (
     SpecSource,
     TransformationSpec,
 )
-from orchestrator.foreign import ForeignDocument, as_vector_store
+from orchestrator.foreign import ForeignDocument, ForeignNode, as_vector_store
 from orchestrator.job import Job
 from orchestrator.process_user import process_user
 from orchestrator.progress import OnProgress, shown_progress
@@ -49,7 +49,7 @@ _LOOK_EVERY = 1.0  # seconds between two callbacks; and a cancelled `arun` waits
 class JobOptions(TypedDict, total=False):
     """What may be said of one job; `IngestionPipeline.enqueue` explains each."""
 
-    nodes: Iterable[Node] | None
+    nodes: Iterable[Node | ForeignNode] | None
     num_workers: int | None
     token_budget: int | None
     cache_collection: str | None
@@ -128,7 +128,7 @@ class IngestionPipeline:
         self,
         documents: Iterable[Document | ForeignDocument] | None = None,
         *,
-        nodes: Iterable[Node] | None = None,
+        nodes: Iterable[Node | ForeignNode] | None = None,
         num_workers: int | None = None,
         cache_collection: str | None = None,
         disable_cache: bool | None = None,
@@ -144,8 +144,9 @@ class IngestionPipeline:
 
         Args:
             documents: streamed, never all in memory; those of LlamaIndex and LangChain as well.
-            nodes: split already, each with the `document_id` of its parent. They are known by their parents, and go
-                through the transformations as they are; a splitter leaves alone what is small enough.
+            nodes: split already, each with the `document_id` of its parent, or LlamaIndex's, whose source names it.
+                They are known by their parents, and go through the transformations as they are; a splitter leaves
+                alone what is small enough.
             num_workers: worker processes to have on this machine, where the services are the embedded ones. Elsewhere
                 workers are not this program's to start, and a warning says so.
             cache_collection, disable_cache, token_budget: for this job, in place of the pipeline's. A job that has
@@ -268,7 +269,7 @@ class IngestionPipeline:
         )
 
     def _source(
-        self, documents: Iterable[Document | ForeignDocument] | None, nodes: Iterable[Node] | None
+        self, documents: Iterable[Document | ForeignDocument] | None, nodes: Iterable[Node | ForeignNode] | None
     ) -> Iterator[Document]:
         check_documents(documents)
         if self.documents is None and not self.readers and documents is None and nodes is None:

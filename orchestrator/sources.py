@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.contracts.documents import Document, SplitDocument
 from orchestrator.contracts.errors import ConfigurationError
 from orchestrator.contracts.nodes import Node
-from orchestrator.foreign import ForeignDocument, as_documents
+from orchestrator.foreign import ForeignDocument, ForeignNode, as_documents, as_node
 
 __all__ = ["Reader", "check_documents", "check_reader", "split_documents", "stream_documents"]
 
@@ -68,8 +68,8 @@ def _reading_method(source: Any) -> Callable[[], Iterable[Any]] | None:
     return None
 
 
-def split_documents(nodes: Iterable[Node]) -> Iterator[SplitDocument]:
-    """Nodes that are split already, as one document for each parent, in the order in which the parents come.
+def split_documents(nodes: Iterable[Node | ForeignNode]) -> Iterator[SplitDocument]:
+    """Nodes that are split already, LlamaIndex's too, as one document for each parent, in the order of the parents.
 
     Of a list the nodes of a parent may lie apart. A stream must give them one after another: it is not held in memory.
 
@@ -81,17 +81,16 @@ def split_documents(nodes: Iterable[Node]) -> Iterator[SplitDocument]:
         raise ConfigurationError(f"nodes is {type(nodes).__name__}; give a list or a generator of Nodes")
     if isinstance(nodes, Sequence):
         parents: dict[str, list[Node]] = {}
-        for index, node in enumerate(nodes):
-            parents.setdefault(_parent(index, node), []).append(node)
+        for node in _checked(nodes):
+            parents.setdefault(node.document_id, []).append(node)
         return (_split_document(parent, of_parent) for parent, of_parent in parents.items())
     return _split_stream(nodes)
 
 
-def _split_stream(nodes: Iterable[Node]) -> Iterator[SplitDocument]:
+def _split_stream(nodes: Iterable[Node | ForeignNode]) -> Iterator[SplitDocument]:
     order: deque[str] = deque()
     seen: set[str] = set()
-    numbered = ((_parent(index, node), node) for index, node in enumerate(nodes))
-    for parent, pairs in groupby(numbered, lambda pair: pair[0]):
+    for parent, of_parent in groupby(_checked(nodes), lambda node: node.document_id):
         if parent in seen:
             raise ConfigurationError(
                 f"nodes of document {parent!r} come in two places of the stream, and the later would replace the "
@@ -101,17 +100,23 @@ def _split_stream(nodes: Iterable[Node]) -> Iterator[SplitDocument]:
         order.append(parent)
         if len(order) > _REMEMBERED_PARENTS:
             seen.remove(order.popleft())
-        yield _split_document(parent, [node for _, node in pairs])
+        yield _split_document(parent, list(of_parent))
 
 
-def _parent(index: int, node: object) -> str:
-    if not isinstance(node, Node):
-        raise ConfigurationError(f"nodes[{index}] is {type(node).__name__}; give Nodes: Node(text=…, document_id=…)")
-    if not node.document_id:
-        raise ConfigurationError(
-            f"nodes[{index}] ({node.text!r:.60}) names no parent: set document_id to the id of the document it is of"
-        )
-    return node.document_id
+def _checked(nodes: Iterable[Node | ForeignNode]) -> Iterator[Node]:
+    """The nodes, made docmill's, each of which names its parent."""
+    for index, given in enumerate(nodes):
+        node = as_node(given)
+        if node is None:
+            raise ConfigurationError(
+                f"nodes[{index}] is {type(given).__name__}; give Nodes, Node(text=…, document_id=…), or LlamaIndex's"
+            )
+        if not node.document_id:
+            raise ConfigurationError(
+                f"nodes[{index}] ({node.text!r:.60}) names no parent: set document_id to the id of the document it is "
+                "of; of a LlamaIndex node that is the source among its relationships"
+            )
+        yield node
 
 
 def _split_document(parent: str, nodes: list[Node]) -> SplitDocument:
