@@ -3,12 +3,25 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from orchestrator.contracts.errors import TransientError
 from orchestrator.contracts.nodes import Node
 from workers.transformations.contract import Transformation, transformation
 
-__all__ = ["Bursting", "Deadly", "Endless", "Flaky", "Held", "Hungry", "Picky", "Poisonous", "Slow", "Unready"]
+__all__ = [
+    "Bursting",
+    "Deadly",
+    "Endless",
+    "Flaky",
+    "Forgetful",
+    "Held",
+    "Hungry",
+    "Picky",
+    "Poisonous",
+    "Slow",
+    "Unready",
+]
 
 
 @transformation("test_slow", version=1)
@@ -83,6 +96,16 @@ class Flaky(Transformation):
         except FileExistsError:
             return nodes
         raise TransientError("the service is busy")
+
+
+@transformation("test_forgetful", version=1)
+class Forgetful(Transformation):
+    """Forgets to return the nodes."""
+
+    def __call__(self, nodes: list[Node]) -> Any:
+        """Change the nodes in place, and that is all."""
+        for node in nodes:
+            node.metadata["seen"] = True
 
 
 @transformation("test_unready", version=1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from structlog.contextvars import bound_contextvars
 
-from orchestrator.contracts.errors import ConfigurationError, DocumentError, TokenBudgetExceeded, TransientError
+from orchestrator.contracts.errors import ConfigurationError, TokenBudgetExceeded, TransientError
 from orchestrator.contracts.hashing import digest
 from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.nodes import Node
@@ -110,7 +110,8 @@ class Chain:
 
         Raises:
             TransientError: a service did not answer; the batch is worth trying again.
-            ConfigurationError: a provider refuses the pipeline as it is; no batch of the job would fare better.
+            ConfigurationError: a provider refuses the pipeline as it is, or a step returns no nodes: no batch of
+                the job would fare better.
             TokenBudgetExceeded: what is to be done costs more than the budget has left.
             Exception: the batch as a whole cannot be done; halve it.
         """
@@ -225,9 +226,19 @@ def _copies(nodes: Sequence[Node]) -> list[Node]:
 
 
 def _checked(step: Transformation, nodes: object) -> list[Node]:
-    if not isinstance(nodes, list) or not all(isinstance(node, Node) for node in nodes):
-        raise DocumentError("transform", f"transformation {step.name!r} returned {type(nodes).__name__}, not nodes")
-    return nodes
+    """What a step returned, if it is a list of nodes.
+
+    Raises:
+        ConfigurationError: it is not. The step's code is to blame, not the document: to refuse a document a step
+            raises, and where it has nothing to give it returns an empty list.
+    """
+    if isinstance(nodes, list) and all(isinstance(node, Node) for node in nodes):
+        return nodes
+    what = "" if nodes is None else f"{type(nodes).__name__} "
+    raise ConfigurationError(
+        f"transformation {step.name!r} returned {what}{nodes!r:.80}; allowed is a list of Nodes, [] where a document "
+        "has none: mend its __call__, restart the workers and ingest again"
+    )
 
 
 def _count_tokens(nodes: Sequence[Node]) -> None:

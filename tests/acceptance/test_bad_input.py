@@ -15,7 +15,7 @@ from orchestrator.contracts.report import BatchState
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.tables import collections
 from tests.deployment import Deployment, wait_for
-from tests.transformations import Slow
+from tests.transformations import Forgetful, Slow
 from workers.search import search
 from workers.transformations import Embed, SentenceSplitter
 
@@ -124,6 +124,17 @@ def test_an_unknown_transformation_ends_the_job_with_the_names_there_are(deploym
     assert report.state is JobState.FAILED
     assert "test_slow" in str(report.error)
     assert "sentence_splitter" in str(report.error)
+
+
+def test_a_transformation_that_returns_none_ends_the_job(deployment: Deployment) -> None:
+    """A transformation that returns no nodes ends the job with one error that names it, and nothing is embedded."""
+    deployment.start_worker()
+    texts = [Document(id=f"d{number}", text=f"Text {number}. " * 400) for number in range(40)]
+    job = deployment.pipeline("forgetful", Forgetful()).enqueue(texts)
+    report = deployment.wait(job)
+    assert (report.state, report.tokens.embedding) == (JobState.FAILED, 0)
+    assert "transformation 'test_forgetful' returned None; allowed is a list of Nodes" in str(report.error)
+    assert [failure.document_id for failure in job.failures()] == ["*"]
 
 
 def _make_elsewhere(deployment: Deployment, name: str) -> None:

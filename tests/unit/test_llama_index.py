@@ -31,6 +31,7 @@ from orchestrator.contracts.llama_index import Component, describe, parse_label
 from orchestrator.contracts.nodes import Node
 from orchestrator.contracts.spec import PipelineSpec, TransformationSpec
 from orchestrator.foreign import ForeignDocument, as_documents
+from orchestrator.sources import split_documents
 from workers.embedders import get_embedder
 from workers.embedders.registry import check_embedder_name, embedder_name
 from workers.providers.llama_index import build_component, llama_index_errors
@@ -46,6 +47,13 @@ class Shout(TransformComponent):
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         return [TextNode(text=node.get_content().upper()) for node in nodes]
+
+
+class Mute(TransformComponent):
+    """A component that forgets to return the nodes."""
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Any:
+        return None
 
 
 class Moody(TransformComponent):
@@ -68,7 +76,7 @@ class Remote(MockEmbedding):
     default_headers: dict[str, str] | None = None
 
 
-OWN = (f"{__name__}:Shout", f"{__name__}:Moody", f"{__name__}:Remote")
+OWN = tuple(f"{__name__}:{name}" for name in ("Shout", "Mute", "Moody", "Remote"))
 
 
 def step_of(component: Component) -> TransformationSpec:
@@ -351,6 +359,29 @@ def test_nodes_are_named_by_what_they_were_cut_from() -> None:
     source = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="a")}
     nodes = [TextNode(text=text, relationships=source) for text in "xy"]
     assert converted(*nodes, TextNode(text="z", id_="mine")) == [("a", "x"), ("a#2", "y"), ("mine", "z")]
+
+
+def test_nodes_of_llama_index_are_handed_in_by_their_documents() -> None:
+    """Nodes that LlamaIndex has split are gathered by the document they were cut from, with metadata and spans."""
+    texts = {"a": TEXT * 3, "b": "Something else."}
+    documents = [LlamaIndexDocument(text=text, id_=id, metadata={"of": id}) for id, text in texts.items()]
+    nodes = SentenceSplitter(chunk_size=30, chunk_overlap=0).get_nodes_from_documents(documents)
+    found = {document.id: document.nodes for document in split_documents(nodes)}
+    assert list(found) == ["a", "b"]
+    assert [len(of_parent) for of_parent in found.values()] == [len(nodes) - 1, 1]
+    assert len(nodes) > 3
+    for parent, of_parent in found.items():
+        for node in of_parent:
+            assert (node.metadata, texts[parent][node.start : node.end]) == ({"of": parent}, node.text)
+    with pytest.raises(ConfigurationError, match=r"nodes\[0\] \('lost'\) names no parent: .*relationships"):
+        split_documents([TextNode(text="lost")])
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_component_that_returns_no_nodes_ends_the_job() -> None:
+    """A component that returns something else than nodes is at fault itself: the error names it and the value."""
+    with pytest.raises(ConfigurationError, match="LlamaIndex's Mute returned None; allowed is a list of nodes"):
+        build_transformation(step_of(Mute()))([Node(text="x")])
 
 
 def test_what_is_no_document_is_refused() -> None:

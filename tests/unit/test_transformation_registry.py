@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
@@ -99,6 +100,21 @@ def test_a_name_is_given_once() -> None:
             pass
 
     assert transformation("test_upper_case", version=3)(UpperCase) is UpperCase
+
+
+def test_what_cannot_return_nodes_is_refused_when_it_is_registered() -> None:
+    """A transformation that is async, or yields, is refused by name before it runs."""
+
+    async def later(self: object, nodes: list[Node]) -> list[Node]:
+        return nodes
+
+    def one_by_one(self: object, nodes: list[Node]) -> Iterator[Node]:
+        yield from nodes
+
+    for call, what in ((later, "is async"), (one_by_one, "yields")):
+        cls = type("Wrong", (Transformation,), {"__call__": call, "__module__": __name__})
+        with pytest.raises(ConfigurationError, match=f"'test_wrong' must return a list of Nodes, .* {what}"):
+            transformation("test_wrong", version=1)(cls)
 
 
 def test_an_unknown_name_is_refused_with_those_known() -> None:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -49,10 +50,13 @@ class Transformation(BaseModel, ABC):
 
     @abstractmethod
     def __call__(self, nodes: list[Node]) -> list[Node]:
-        """Transform the nodes of ONE document. May change and return the nodes it was handed.
+        """Transform the nodes of ONE document. May change and return the nodes it was handed; [] where none are left.
+
+        Anything but a list of Nodes ends the job: that is no document's fault.
 
         Raises:
-            DocumentError: this document cannot be transformed; the rest of the batch goes on.
+            DocumentError: this document cannot be transformed; the rest of the batch goes on. So does any error that
+                is neither transient nor one of configuration.
         """
 
     def spec(self) -> TransformationSpec:
@@ -70,10 +74,11 @@ def transformation(name: str, version: int) -> Callable[[TransformationClass], T
     """Register a Transformation class under a name, so that a spec can speak of it.
 
     Raises:
-        ConfigurationError: another class has that name.
+        ConfigurationError: another class has that name, or the class can be seen to return no list of nodes.
     """
 
     def register(cls: TransformationClass) -> TransformationClass:
+        _check_returns(name, cls)
         known = _registered.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ConfigurationError(f"transformation {name!r} is registered twice: {known!r} and {cls!r}")
@@ -82,6 +87,18 @@ def transformation(name: str, version: int) -> Callable[[TransformationClass], T
         return cls
 
     return register
+
+
+def _check_returns(name: str, cls: type[Transformation]) -> None:
+    """Refuse what never returns a list, before anything is paid for."""
+    call = cls.__call__
+    what = ""
+    if iscoroutinefunction(call):
+        what = "is async: await what it needs by workers.run_on_process_loop"
+    elif isgeneratorfunction(call) or isasyncgenfunction(call):
+        what = "yields: collect the nodes in a list"
+    if what:
+        raise ConfigurationError(f"transformation {name!r} must return a list of Nodes, but its __call__ {what}")
 
 
 def load_modules(modules: tuple[str, ...]) -> None:

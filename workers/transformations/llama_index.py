@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from orchestrator.contracts.errors import ConfigurationError, DocumentError
-from orchestrator.contracts.llama_index import check_no_secrets, installed_release
+from orchestrator.contracts.llama_index import check_no_secrets, installed_release, is_kind
 from orchestrator.contracts.nodes import Node
 from workers.providers.llama_index import build_component, check_component_name, llama_index_errors
 from workers.providers.llama_index_nodes import from_llama_index, to_llama_index
@@ -51,13 +51,15 @@ class LlamaIndexTransformation(Transformation):
         """Replace the nodes by what the component makes of them.
 
         Raises:
-            ConfigurationError: LlamaIndex is another release here, or cannot make the component.
+            ConfigurationError: LlamaIndex is another release here, cannot make the component, or this returns no nodes.
             DocumentError: there is no text left.
             TransientError: a service that the component asks did not answer.
         """
         component = self._built
         with llama_index_errors():
             made = component(to_llama_index(nodes))
+        if not isinstance(made, list | tuple) or not all(is_kind(node, "BaseNode") for node in made):
+            raise ConfigurationError(f"LlamaIndex's {self.component} returned {made!r:.80}; allowed is a list of nodes")
         found = [node for node in from_llama_index(made, nodes) if node.text.strip()]
         if not found:
             raise DocumentError("transform", f"LlamaIndex's {self.component} made no node with a text of it")

@@ -1,0 +1,65 @@
+"""The chain: what a step may return. What it does with caches and services is shown where those are."""
+
+from typing import Any, ClassVar
+
+import pytest
+
+from orchestrator.contracts.errors import ConfigurationError, DocumentError
+from orchestrator.contracts.nodes import Node
+from orchestrator.contracts.payload import BatchDocument
+from orchestrator.contracts.spec import PipelineSpec
+from workers.caches import IngestionCache
+from workers.chain import BatchBill, BatchResult, Chain
+from workers.transformations import Transformation, transformation
+
+
+@transformation("test_returning", version=1)
+class Returning(Transformation):
+    """Returns, or raises, what the test says."""
+
+    what: ClassVar[Any] = None
+
+    def __call__(self, nodes: list[Node]) -> list[Node]:
+        if isinstance(self.what, Exception):
+            raise self.what
+        returned: list[Node] = self.what
+        return returned
+
+
+def _run(what: object, monkeypatch: pytest.MonkeyPatch) -> BatchResult:
+    monkeypatch.setattr(Returning, "what", what)
+    spec = PipelineSpec(name="p", collection="p", transformations=(Returning().spec(),), vector_store=None)
+    document = BatchDocument("a", 0, True, True, b"Some words.", {}, "content", "body", None)
+    return Chain(spec, IngestionCache()).run([document], BatchBill())
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (None, "returned None; "),
+        ("text", "returned str 'text'; "),
+        ((Node(text="a"),), "returned tuple (Node("),
+        ([Node(text="a"), "b"], "returned list [Node("),
+    ],
+    ids=["None", "str", "tuple", "list"],
+)
+def test_what_is_no_list_of_nodes_is_the_steps_fault(what: object, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that returns no list of nodes ends the job: the error has its name, the value and what is allowed."""
+    with pytest.raises(ConfigurationError) as caught:
+        _run(what, monkeypatch)
+    assert f"transformation 'test_returning' {said}" in str(caught.value)
+    assert "allowed is a list of Nodes, [] where a document has none" in str(caught.value)
+
+
+def test_a_document_without_nodes_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step may return an empty list: the document is ingested, and has no nodes."""
+    (result,) = _run([], monkeypatch).documents
+    assert (result.nodes, result.failure) == ([], None)
+
+
+def test_what_a_step_raises_is_its_documents_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that raises for a document costs that document, whatever it raises that is neither passing nor ours."""
+    for error in (DocumentError("transform", "no"), RuntimeError("no")):
+        (result,) = _run(error, monkeypatch).documents
+        assert result.failure is not None
+        assert (result.failure.transformation, result.failure.message) == ("test_returning", "no")
