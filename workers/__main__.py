@@ -6,11 +6,11 @@ import billiard.pool
 
 from orchestrator.contracts.errors import ConfigurationError
 from orchestrator.contracts.logs import configure_logging
+from orchestrator.contracts.registered import load_modules
 from orchestrator.contracts.traces import load_tracing
 from orchestrator.settings import load_settings
 from workers.app import configure
 from workers.metrics.server import serve
-from workers.transformations.contract import load_modules
 
 
 def main(arguments: list[str]) -> None:

@@ -13,6 +13,7 @@ from orchestrator.contracts.addresses import redis_client_url
 from orchestrator.contracts.errors import CollectionMismatch
 from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.queues import send_transforms
+from orchestrator.contracts.registered import load_modules
 from orchestrator.contracts.spec import PipelineSpec
 from orchestrator.ledger import batches, jobs
 from orchestrator.ledger.engine import begin, create_ledger_engine
@@ -23,7 +24,6 @@ from workers.caches import CacheBackend, IngestionCache, NoCache, open_cache
 from workers.chain import Chain
 from workers.heartbeat import Heartbeat
 from workers.tokens.spending import spending_for
-from workers.transformations.contract import load_modules
 from workers.transformations.embed import Embed
 from workers.vector_stores import Collection, VectorStore, open_vector_store
 

@@ -109,7 +109,7 @@ def ingest(
 
 def _load_modules(settings: "Settings") -> None:
     """Load the user's own transformations here too: what is wrong with them is said now, not by a worker's log."""
-    from workers.transformations.contract import load_modules
+    from orchestrator.contracts.registered import load_modules
 
     load_modules(settings.modules)
 

@@ -47,6 +47,26 @@ def test_transformations_may_come_from_the_settings() -> None:
     assert _steps(_pipeline(transformations=[Embed("hashed")])) == ["parse", "embed"]
 
 
+def test_transformations_of_the_settings_may_be_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transformation that a module of DOCMILL_MODULES registers may stand in the settings by its name."""
+    (tmp_path / "acme_settings_steps.py").write_text(
+        "from workers.transformations import Transformation, transformation\n"
+        "@transformation('acme.shout', version=2)\n"
+        "class Shout(Transformation):\n"
+        "    mark: str = '!'\n"
+        "    def __call__(self, nodes):\n"
+        "        return nodes\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    steps = ({"name": "acme.shout", "mark": "?"}, {"name": "embed", "embedder": "hashed"})
+    made = IngestionPipeline(
+        "handbook", settings=load_settings(transformations=steps, modules=("acme_settings_steps",))
+    )
+    assert _steps(made) == ["parse", "acme.shout", "embed"]
+    assert (made.spec.transformations[1].version, made.spec.transformations[1].parameters) == (2, {"mark": "?"})
+
+
 @pytest.mark.parametrize(
     ("step", "said"),
     [

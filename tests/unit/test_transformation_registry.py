@@ -10,11 +10,12 @@ from pydantic import ValidationError
 
 from orchestrator.contracts.errors import ConfigurationError, UnknownName
 from orchestrator.contracts.nodes import Node
+from orchestrator.contracts.registered import load_modules
 from orchestrator.contracts.spec import TransformationSpec
 from workers import transformations
 from workers.embedders.registry import get_embedder
 from workers.transformations import Embed, MarkdownSplitter, Parse, SentenceSplitter, Transformation, transformation
-from workers.transformations.contract import build_transformation, load_modules
+from workers.transformations.contract import build_transformation
 
 STEPS: list[Transformation] = [
     Parse(),

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from importlib import import_module
-from importlib.metadata import entry_points
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from orchestrator.contracts.errors import ConfigurationError, UnknownName
+from orchestrator.contracts.errors import ConfigurationError
 from orchestrator.contracts.nodes import Node
+from orchestrator.contracts.registered import register as register_class
+from orchestrator.contracts.registered import registered
 from orchestrator.contracts.spec import TransformationSpec
 
 __all__ = [
-    "ENTRY_POINT_GROUP",
     "Transformation",
     "build",
     "build_transformation",
-    "load_modules",
     "transformation",
     "transformation_class",
 ]
 
-ENTRY_POINT_GROUP = "docmill.transformations"
-
 TransformationClass = TypeVar("TransformationClass", bound="type[Transformation]")
-_registered: dict[str, type[Transformation]] = {}
 
 
 class Transformation(BaseModel, ABC):
@@ -79,11 +74,8 @@ def transformation(name: str, version: int) -> Callable[[TransformationClass], T
 
     def register(cls: TransformationClass) -> TransformationClass:
         _check_returns(name, cls)
-        known = _registered.get(name)
-        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise ConfigurationError(f"transformation {name!r} is registered twice: {known!r} and {cls!r}")
+        register_class(name, cls)
         cls.name, cls.version = name, version
-        _registered[name] = cls
         return cls
 
     return register
@@ -101,31 +93,14 @@ def _check_returns(name: str, cls: type[Transformation]) -> None:
         raise ConfigurationError(f"transformation {name!r} must return a list of Nodes, but its __call__ {what}")
 
 
-def load_modules(modules: tuple[str, ...]) -> None:
-    """Import modules that register transformations.
-
-    Raises:
-        ConfigurationError: a module cannot be imported.
-    """
-    for module in modules:
-        try:
-            import_module(module)
-        except ImportError as error:
-            raise ConfigurationError(f"DOCMILL_MODULES names {module!r}, which cannot be imported: {error}") from error
-
-
 def transformation_class(name: str) -> type[Transformation]:
     """The class registered under a name, loaded from its entry point if need be.
 
     Raises:
         UnknownName: nobody registered it; the error lists who did.
     """
-    if name not in _registered:
-        available = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
-        if name not in available:
-            raise UnknownName("transformation", name, _registered.keys() | available.keys())
-        available[name].load()
-    return _registered[name]
+    cls: type[Transformation] = registered(name)
+    return cls
 
 
 def build_transformation(spec: TransformationSpec) -> Transformation:
