@@ -18,11 +18,11 @@ from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.messages import CommitMessage
 from orchestrator.contracts.nodes import nodes_hash
 from orchestrator.contracts.packed_nodes import pack_product
-from orchestrator.contracts.payload import decode_payload
+from orchestrator.contracts.payload import BatchDocument, decode_payload, encode_payload
 from orchestrator.contracts.queues import send_commit
 from orchestrator.contracts.traces import attempt_identity, link
 from orchestrator.ledger import aliases, batches, control, documents, products
-from orchestrator.ledger.batches import BatchOutcome
+from orchestrator.ledger.batches import BatchOutcome, NewBatch
 from orchestrator.ledger.documents import DocumentRow, version_of
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.failures import record, resolve
@@ -122,7 +122,7 @@ def _write(
     }
     gone = [number for number in waiting if number not in results]
     lost = batches.put_back(connection, job.id, gone, "its nodes were lost from Redis") if gone else []
-    winners = _claim(connection, job, current)
+    winners = _claim(connection, job, current, has_aliases=has_aliases)
     failpoint("commit.claimed")
     removed = _store_nodes(context, connection, job, current, winners)
     failpoint("commit.removed")
@@ -141,9 +141,10 @@ def _write(
 
 @dataclass(frozen=True, slots=True)
 class _Winners:
-    """The documents of a segment that may be written: {id: sequence}."""
+    """The documents of a segment that may be written, and those that wait for others: {id: sequence}."""
 
     sequences: dict[str, int]
+    waiting: dict[str, int]
 
     def has(self, result: DocumentResult) -> bool:
         return result.failure is None and self.sequences.get(result.document.id) == result.document.sequence
@@ -151,8 +152,11 @@ class _Winners:
     def of(self, results: Iterable[BatchResult]) -> list[DocumentResult]:
         return [document for result in results for document in result.documents if self.has(document)]
 
+    def waiting_of(self, result: BatchResult) -> int:
+        return sum(1 for made in result.documents if self.waiting.get(made.document.id) == made.document.sequence)
 
-def _claim(connection: Connection, job: JobRow, current: dict[int, BatchResult]) -> _Winners:
+
+def _claim(connection: Connection, job: JobRow, current: dict[int, BatchResult], *, has_aliases: bool) -> _Winners:
     """Write the documents' rows; of one id the document enqueued last wins, in this segment and against others."""
     latest: dict[str, DocumentResult] = {}
     for result in current.values():
@@ -162,9 +166,33 @@ def _claim(connection: Connection, job: JobRow, current: dict[int, BatchResult])
                 id not in latest or latest[id].document.sequence < document.document.sequence
             ):
                 latest[id] = document
-    rows = [_row(job, document) for document in latest.values()]
-    written = documents.claim(connection, job.collection, job.spec.fingerprint, job.id, rows)
-    return _Winners({id: latest[id].document.sequence for id in written})
+    rows = {id: _row(job, document) for id, document in latest.items()}
+    waiting = _behind_their_heirs(connection, job, list(current), rows.values()) if has_aliases else {}
+    ready = [row for id, row in rows.items() if id not in waiting]
+    written = documents.claim(connection, job.collection, job.spec.fingerprint, job.id, ready)
+    return _Winners({id: latest[id].document.sequence for id in written}, waiting)
+
+
+def _behind_their_heirs(
+    connection: Connection, job: JobRow, numbers: Sequence[int], rows: Iterable[DocumentRow]
+) -> dict[str, int]:
+    """Documents, {id: sequence}, whose aliases are to have nodes before the nodes of both are removed.
+
+    Each is put into a batch behind its heirs, where its nodes come from the cache, and is committed with them.
+    """
+    heirs = aliases.take_over(connection, job, rows)
+    if not heirs:
+        return {}
+    latest: dict[str, BatchDocument] = {}
+    for held in batches.leases_of(connection, job.id, numbers).values():
+        for document in decode_payload(held.payload):
+            if document.id in heirs and latest.get(document.id, document).sequence <= document.sequence:
+                latest[document.id] = document
+    together = [[*heirs[id], document] for id, document in latest.items()]
+    weights = [sum(len(document.content) for document in group) for group in together]
+    new = [NewBatch(encode_payload(group), len(group), weight) for group, weight in zip(together, weights, strict=True)]
+    batches.add(connection, job.id, new)
+    return {id: document.sequence for id, document in latest.items()}
 
 
 def _row(job: JobRow, result: DocumentResult) -> DocumentRow:
@@ -231,6 +259,6 @@ def _outcome(number: int, result: BatchResult, winners: _Winners) -> BatchOutcom
         documents_new=new,
         documents_changed=len(written) - new,
         documents_failed=failed,
-        documents_duplicate=len(result.documents) - failed - len(written),
+        documents_duplicate=len(result.documents) - failed - len(written) - winners.waiting_of(result),
         nodes_upserted=sum(len(document.nodes) for document in written),
     )

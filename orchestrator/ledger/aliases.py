@@ -1,24 +1,25 @@
 """Aliases: documents whose body another one has too, and whose nodes stand for both.
 
 An alias keeps its document in the ledger. When the first no longer stands for it (it failed, says something else, or
-is deleted), one of its aliases is ingested in its place, and the others become aliases of that one.
+is deleted), one of its aliases is ingested in its place, and the others become aliases of that one. Where the first
+says something else, it waits for its heir, so that what it said before is in search all the time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, delete, exists, select, update
+from sqlalchemy import Connection, and_, delete, exists, select, true, update
 
 from orchestrator.contracts.errors import PayloadError
-from orchestrator.contracts.payload import decode_payload, encode_payload
+from orchestrator.contracts.payload import BatchDocument, decode_payload, encode_payload
 from orchestrator.ledger import batches
 from orchestrator.ledger.batches import NewBatch
-from orchestrator.ledger.documents import code_points, vanished_condition, version_of
+from orchestrator.ledger.documents import DocumentRow, code_points, known, lock, vanished_condition, version_of
 from orchestrator.ledger.jobs import JobRow
 from orchestrator.ledger.statements import pages
 from orchestrator.ledger.tables import documents, jobs
 
-__all__ = ["hold", "promote", "promote_from_vanished"]
+__all__ = ["hold", "promote", "promote_from_vanished", "take_over"]
 
 
 class _Alias(NamedTuple):
@@ -61,8 +62,47 @@ def promote_from_vanished(connection: Connection, job: JobRow, owners: Iterable[
     return _promote(connection, job, owners, ~vanishes)
 
 
+def take_over(connection: Connection, job: JobRow, rows: Iterable[DocumentRow]) -> dict[str, list[BatchDocument]]:
+    """{document: those of its aliases to be ingested before it}, of rows about to be written with another body.
+
+    Until these are committed, nodes of the old body are nobody's but the document's: its row must not be written yet.
+    """
+    written = {row.id: row for row in rows}
+    leaving = [
+        before.id
+        for ids in pages(written)
+        for before in known(connection, job.collection, ids).values()
+        if before.body_hash != written[before.id].body_hash and before.version <= written[before.id].version
+    ]
+    aliases = [id for ids in pages(leaving) for id in _ids_of_aliases(connection, job, ids)]
+    if not aliases:
+        return {}
+    # In the order of all others who lock documents, so that none waits in a circle.
+    lock(connection, job.collection, {*written, *aliases})
+    found: dict[str, list[BatchDocument]] = {}
+    for owner, heir in _heirs(connection, job, leaving, true()):
+        found.setdefault(owner, []).append(heir)
+    return found
+
+
+def _ids_of_aliases(connection: Connection, job: JobRow, owners: Sequence[str]) -> Iterable[str]:
+    of_owners = documents.c.alias_of.in_(owners)
+    return connection.execute(
+        select(documents.c.id).where(documents.c.collection == job.collection, of_owners)
+    ).scalars()
+
+
 def _promote(connection: Connection, job: JobRow, owners: Iterable[str], condition: Any) -> int:
-    promoted = 0
+    heirs = [heir for _, heir in _heirs(connection, job, owners, condition)]
+    batches.add(connection, job.id, [NewBatch(encode_payload([heir]), 1, len(heir.content)) for heir in heirs])
+    return len(heirs)
+
+
+def _heirs(
+    connection: Connection, job: JobRow, owners: Iterable[str], condition: Any
+) -> list[tuple[str, BatchDocument]]:
+    """(Owner, the alias that takes its place), for each body; the other aliases become those of the heir."""
+    heirs = []
     for ids in pages(owners):
         columns = [documents.c[name] for name in _Alias._fields]
         rows = connection.execute(
@@ -75,27 +115,27 @@ def _promote(connection: Connection, job: JobRow, owners: Iterable[str], conditi
         for alias in map(_Alias._make, rows.all()):
             families.setdefault((alias.alias_of, alias.body_hash), []).append(alias)
         for heir, *others in families.values():
-            promoted += _take_place(connection, job, heir)
+            document = _take_place(connection, job, heir)
+            if document is not None:
+                heirs.append((heir.alias_of, document))
             _point_at(connection, job.collection, heir.id, [other.id for other in others])
-    return promoted
+    return heirs
 
 
-def _take_place(connection: Connection, job: JobRow, heir: _Alias) -> int:
-    """Make a batch of the heir. Its row goes: until the batch is committed it is a document not ingested yet."""
+def _take_place(connection: Connection, job: JobRow, heir: _Alias) -> BatchDocument | None:
+    """The heir as a document to be ingested. Its row goes: until it is committed it is one not ingested yet."""
     this = and_(documents.c.collection == job.collection, documents.c.id == heir.id)
     payload = connection.execute(select(documents.c.payload).where(this)).scalar_one()
     connection.execute(delete(documents).where(this))
     try:
         (document,) = decode_payload(payload or b"")
     except (PayloadError, ValueError):
-        return 0  # recorded by a release that kept none, or damaged: new at the next ingestion
-    # The place it was given when it was recorded: whatever has been said of it since then wins.
-    document = document._replace(sequence=heir.version - version_of(job.number, 0))
-    batches.add(connection, job.id, [NewBatch(encode_payload([document]), 1, len(document.content))])
+        return None  # recorded by a release that kept none, or damaged: new at the next ingestion
     # It was counted as a duplicate, if this job counted it at all; now its batch will count it.
     counted = {"duplicate": jobs.c.duplicate - 1} if heir.job_id == job.id else {"seen": jobs.c.seen + 1}
     connection.execute(update(jobs).where(jobs.c.id == job.id).values(**counted))
-    return 1
+    # The place it was given when it was recorded: whatever has been said of it since then wins.
+    return document._replace(sequence=heir.version - version_of(job.number, 0))
 
 
 def _point_at(connection: Connection, collection: str, heir: str, ids: Iterable[str]) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from orchestrator import Document, JobState
+from orchestrator.contracts.report import TERMINAL_JOB_STATES
 from tests.deployment import Deployment, run_docmill
-from tests.transformations import Picky
+from tests.transformations import Picky, Slow
+from workers.search import search
 
 pytestmark = pytest.mark.acceptance
 
@@ -20,6 +22,12 @@ def _document(id: str, text: str = _SAME, **metadata: Any) -> Document:
 def _owners(staffed: Deployment, collection: str) -> set[str]:
     """Documents that have nodes in search."""
     return {document for document, _ in staffed.nodes(collection)}
+
+
+def _owners_of_same(staffed: Deployment, collection: str) -> set[str]:
+    """Documents whose nodes are found by the words of the text they had in common."""
+    found = search(staffed.connections.engine, staffed.settings, _SAME[:80], collection=collection, k=20)
+    return {match.document_id for match in found if "25 days" in match.text}
 
 
 def _is_clean(staffed: Deployment, collection: str) -> bool:
@@ -45,6 +53,27 @@ def test_an_edited_first_document_leaves_its_content_to_the_second(staffed: Depl
     assert _owners(staffed, name) == {"a", "b"}
     assert staffed.documents(name) == {"a", "b", "c"}
     assert (report.documents.seen, report.documents.changed, report.documents.new) == (2, 1, 1)
+    assert _is_clean(staffed, name)
+
+
+@pytest.mark.parametrize("listed", [[], ["b", "c"]], ids=["alone", "with-its-aliases"])
+def test_an_edited_first_document_never_takes_its_content_out_of_search(staffed: Deployment, listed: list[str]) -> None:
+    """While a first document is replaced, what it said before is found at every moment: its heir's nodes come first."""
+    name = f"always-there-{len(listed)}"
+    pipeline = staffed.pipeline(name, Slow(seconds=1.0), strategy="duplicates_only")
+    staffed.wait(pipeline.enqueue([_document("a"), _document("b"), _document("c")]))
+
+    edited = [_document("a", "Now I differ. " * 1000), *map(_document, listed)]  # fills a batch of its own
+    job = pipeline.enqueue(edited)
+    found = set()
+    while job.state not in TERMINAL_JOB_STATES:
+        found.add(frozenset(_owners_of_same(staffed, name)))
+    report = staffed.wait(job)
+    assert report.state is JobState.SUCCEEDED
+    assert found >= {frozenset("a"), frozenset("b")}
+    assert frozenset() not in found
+    assert (report.documents.changed, report.documents.failed) == (2 if listed else 1, 0)
+    assert (_owners(staffed, name), staffed.documents(name)) == (set("ab"), set("abc"))
     assert _is_clean(staffed, name)
 
 
