@@ -36,7 +36,7 @@ def ingest(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Worker processes to run for this command.  [embedded: one a core]"),
+        typer.Option(min=1, help="Worker processes to run for this command.  [embedded: one a core]"),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the job's end, or leave it to workers.")] = (
         True

@@ -78,10 +78,10 @@ class UnknownName(ConfigurationError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = ", ".join(sorted(known)) or "none"
-        super().__init__(
-            f"unknown {kind} {name!r}; known here: {names}. "
-            "A module of your own is loaded by DOCMILL_MODULES or an entry point."
+        hint = (
+            ". A module of your own is loaded by DOCMILL_MODULES or an entry point" if kind == "transformation" else ""
         )
+        super().__init__(f"unknown {kind} {name!r}; known here: {names}{hint}")
 
 
 class CollectionMismatch(ConfigurationError):

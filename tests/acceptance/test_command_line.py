@@ -157,6 +157,10 @@ def test_errors_name_the_value_and_what_is_allowed(command_line: CommandLine, fo
     assert "allowed are upserts, duplicates_only" in command_line.error("ingest", str(folder), "--strategy", "all")
     assert "unknown embedder 'none'; known here: " in command_line.error("ingest", str(folder), "--embedder", "none")
     assert "a-z0-9" in command_line.error("ingest", str(folder), "-c", "No Name")
+    for command in (("ingest", str(folder), "--workers"), ("worker", "--concurrency")):
+        said = command_line.error(*command, "0", code=2)
+        assert f"'{command[-1]}'" in said
+        assert "greater than or equal to 1" in said
     assert "no job 'x'" in command_line.error("status", "x")
     assert "no collection 'x'" in command_line.error("search", "y", "-c", "x")
     assert command_line.json("status", "x", code=1)["error"] == "JobNotFound"

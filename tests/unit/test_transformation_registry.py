@@ -170,3 +170,16 @@ def test_an_unknown_embedder_is_refused_by_name() -> None:
     """An embedder that nobody made is refused when the step is made, and the error lists those known."""
     with pytest.raises(ValueError, match="unknown embedder 'word2vec'; known here: "):
         Embed("word2vec")
+
+
+@pytest.mark.parametrize("name", ["hashed/0", "constant/x", "openai/model@0", "hashed/16001"])
+def test_a_dimension_out_of_range_is_refused_when_the_step_is_made(name: str) -> None:
+    """An embedder's name with dimensions that no store could hold is refused before any service is asked."""
+    with pytest.raises(ValueError, match=f"embedder '{name}': a dimension is a whole number from 1 to 16000"):
+        Embed(name)
+
+
+def test_a_batch_size_below_one_is_refused_when_the_step_is_made() -> None:
+    """`batch_size` below 1 is refused with the value and the allowed range, before any service is asked."""
+    with pytest.raises(ValueError, match=r"batch_size\n.*greater than or equal to 1 .*input_value=0"):
+        Embed("hashed", batch_size=0)

@@ -59,7 +59,9 @@ def check_embedder_name(name: str) -> None:
         from workers.embedders.llama_index import LlamaIndexEmbedder
 
         LlamaIndexEmbedder(name)
-    elif not (name in ("wordllama", "hashed") or (kind in ("constant", "hashed", "onnx") and slash)):
+    elif kind in ("constant", "hashed") and slash:
+        _dimension(name, detail)
+    elif not (name in ("wordllama", "hashed") or (kind == "onnx" and slash)):
         raise UnknownName("embedder", name, _KNOWN)
 
 
