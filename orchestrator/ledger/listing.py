@@ -29,8 +29,20 @@ __all__ = ["SORTS", "BatchLine", "JobLine", "JobsPage", "batches_page", "job_lin
 
 _RECENT_SECONDS = 60.0  # a running job's speed is that of the last minute
 
-_SHOWN = ("id", "collection", "state", "paused", "started_by", "created_at", "finished_at", "seen", "unchanged")
-_ON_JOB = (*_SHOWN, "duplicate", "deleted", "failed", "batches_total")
+_ON_JOB = (
+    "id",
+    "collection",
+    "state",
+    "paused",
+    "started_by",
+    "created_at",
+    "finished_at",
+    "seen",
+    "unchanged",
+    "duplicate",
+    "deleted",
+    "failed",
+)
 _ON_BATCHES = (
     "documents_new",
     "documents_changed",
@@ -40,12 +52,13 @@ _ON_BATCHES = (
     "cache_hits",
     "cache_misses",
 )
+_STARTER = func.coalesce(jobs.c.started_by, "")
 # What jobs can be sorted by: of the job's own row, and of sums over all its batches or payments.
 _BY_ROW: Mapping[str, ColumnElement[Any]] = {
     "created": jobs.c.number,
     "state": jobs.c.state,
     "collection": jobs.c.collection,
-    "started_by": func.coalesce(jobs.c.started_by, ""),
+    "started_by": _STARTER,
     "unchanged": jobs.c.unchanged,
     "deleted": jobs.c.deleted,
     "batches": jobs.c.batches_total,
@@ -181,9 +194,6 @@ def jobs_page(
         query = query.where(jobs.c.state.in_(states))
     total = sum(count for state, count in by_state.items() if not states or state in states)
     return JobsPage(_lines(connection, connection.execute(query).all()), total, by_state)
-
-
-_STARTER = func.coalesce(jobs.c.started_by, "")
 
 
 def _sorted(sort: str, descending: bool) -> Select[Any]:
