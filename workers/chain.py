@@ -101,9 +101,12 @@ class Chain:
             self.texts_a_call = last.batch_size
             steps.pop()
         self.steps = steps
-        # The fingerprint of everything up to and including each step: what a cached result depends on.
-        prefixes = [step.fingerprint for step in spec.transformations]
-        self.prefixes = [digest(*prefixes[: index + 1]) for index in range(len(steps))]
+        # What a cached result depends on: the fingerprints up to and including each step, and the servers they ask.
+        done = [
+            digest(by.fingerprint, step.asked_server) if step.asked_server else by.fingerprint
+            for by, step in zip(spec.transformations, steps, strict=False)
+        ]
+        self.prefixes = [digest(*done[: index + 1]) for index in range(len(steps))]
 
     def run(self, documents: Sequence[BatchDocument], bill: BatchBill) -> BatchResult:
         """Transform a batch; `bill` grows as things are paid for, and stands even if this raises.
@@ -177,7 +180,7 @@ class Chain:
 
     def _embed(self, embedder: Embedder, nodes: Sequence[Node], bill: BatchBill) -> None:
         """Give every node its vector, paying only for texts that nobody has embedded yet."""
-        keys = [self.cache.embedding_key(embedder.model, node.text) for node in nodes]
+        keys = [self.cache.embedding_key(embedder.model, node.text, embedder.server) for node in nodes]
         unique = dict(zip(keys, nodes, strict=True))
         vectors = self.cache.embeddings(list(unique), embedder.dimension)
         missing = [key for key in unique if key not in vectors]

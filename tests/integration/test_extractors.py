@@ -174,6 +174,20 @@ def test_a_chain_pays_once_and_its_bill_is_the_servers(server: OpenAIStub) -> No
     assert [node.metadata for node in again.documents[0].nodes] == [n.metadata for n in result.documents[0].nodes]
 
 
+def test_two_servers_share_no_entries(server: OpenAIStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one server answered to a model's name is not taken for the answer of another server, by no kind of entry."""
+    cache, text = IngestionCache(cache=MemoryCache()), "\n\n".join(PARAGRAPHS)
+    run(cache, text, KeywordsExtractor(llm=_LLM))
+    with openai_stub() as other:
+        monkeypatch.setenv("DOCMILL_OPENAI_BASE_URL", other.url)
+        run(cache, text, KeywordsExtractor(llm=_LLM))
+        assert (other.embedding, other.completion) == (server.embedding, server.completion)
+    asked = len(server.requests)
+    monkeypatch.setenv("DOCMILL_OPENAI_BASE_URL", server.url)
+    run(cache, text, KeywordsExtractor(llm=_LLM))
+    assert len(server.requests) == asked
+
+
 def test_an_edited_section_is_the_only_one_asked_about(server: OpenAIStub) -> None:
     """Of a document with one edited paragraph only that paragraph's node is asked about, and embedded, again."""
     cache = IngestionCache(cache=MemoryCache())

@@ -80,6 +80,9 @@ def test_keys_are_injective() -> None:
         IngestionCache.answer_key("ab", "c", None),
         IngestionCache.answer_key("a", "bc", None),
         IngestionCache.answer_key("a", "bc", 1),
+        IngestionCache.embedding_key("a", "b", "c"),
+        IngestionCache.embedding_key("a", "b", "d"),
+        IngestionCache.answer_key("a", "b", None, "c"),
     ]
     assert len(set(keys)) == len(keys)
 

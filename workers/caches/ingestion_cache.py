@@ -72,14 +72,14 @@ class IngestionCache:
         return "s" + digest(_FORMAT, chain_fingerprint, content_hash)
 
     @staticmethod
-    def embedding_key(model: str, text: str) -> str:
-        """The key of a text's vector by a model."""
-        return "e" + digest(_FORMAT, model, text)
+    def embedding_key(model: str, text: str, server: str = "") -> str:
+        """The key of a text's vector by a model, of this server."""
+        return "e" + digest(_FORMAT, model, text, *_named(server))
 
     @staticmethod
-    def answer_key(llm: str, prompt: str, max_tokens: int | None) -> str:
-        """The key of what a language model answered to a prompt."""
-        return "a" + digest(_FORMAT, llm, "" if max_tokens is None else str(max_tokens), prompt)
+    def answer_key(llm: str, prompt: str, max_tokens: int | None, server: str = "") -> str:
+        """The key of what a language model, of this server, answered to a prompt."""
+        return "a" + digest(_FORMAT, llm, "" if max_tokens is None else str(max_tokens), prompt, *_named(server))
 
     def get(self, key: str, collection: str | None = None) -> list[Node] | None:
         """The nodes under a step key, without ids; None if there are none."""
@@ -212,6 +212,10 @@ class IngestionCache:
         with self._lock:
             self._hits += len(found)
             self._misses += len(set(keys)) - len(found)
+
+
+def _named(server: str) -> tuple[str, ...]:
+    return (server,) if server else ()
 
 
 def _checked(collection: str) -> str:

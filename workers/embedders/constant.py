@@ -16,6 +16,7 @@ class ConstantEmbedder:
     """Gives every text the same vector. For tests and benchmarks only: a search over it finds anything."""
 
     asks_a_service = False
+    server = ""
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension

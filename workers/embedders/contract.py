@@ -20,6 +20,8 @@ class Embedder(Protocol):
         dimension: floats a vector.
         asks_a_service: vectors are made elsewhere, for money or at least much time, so that two workers should not ask
             for the same ones at the same moment.
+        server: the address that is asked, without secrets; "" where there is none, or `model` says it. Goes into the
+            cache's keys: two servers may mean two things by one name.
     """
 
     @property
@@ -30,6 +32,9 @@ class Embedder(Protocol):
 
     @property
     def asks_a_service(self) -> bool: ...
+
+    @property
+    def server(self) -> str: ...
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One row a text, shape (len(texts), dimension), C-contiguous, of length 1 each (an empty text may be 0).

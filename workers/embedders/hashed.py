@@ -22,6 +22,7 @@ class HashedEmbedder:
     """Counts words in hashed buckets. For tests only: equal words are near, equal meanings are not."""
 
     asks_a_service = False
+    server = ""
 
     def __init__(self, dimension: int = 256) -> None:
         self.dimension = dimension

@@ -31,6 +31,7 @@ class LlamaIndexEmbedder:
     """
 
     asks_a_service = True  # most of them do; what is local loses a few round trips to the cache
+    server = ""  # the state names it
 
     def __init__(self, label: str) -> None:
         self._name, self._state = parse_label(label)

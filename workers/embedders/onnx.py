@@ -33,6 +33,7 @@ class OnnxEmbedder:
     """
 
     asks_a_service = False
+    server = ""
 
     def __init__(self, folder: Path) -> None:
         missing = [name for name in (_WEIGHTS, _TOKENIZER) if not (folder / name).is_file()]

@@ -81,6 +81,11 @@ class OpenAIEmbedder:
         return scale_rows(vectors)
 
     @property
+    def server(self) -> str:
+        """Its address, without a password."""
+        return self._server.address
+
+    @property
     def _server(self) -> OpenAIServer:
         return process_server()
 

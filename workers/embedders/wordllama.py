@@ -30,6 +30,7 @@ class WordLlamaEmbedder:
 
     model = "wordllama/l2_supercat_256"
     asks_a_service = False
+    server = ""
     dimension = _DIMENSION
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:

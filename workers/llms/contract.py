@@ -41,10 +41,14 @@ class LLM(Protocol):
 
     Attributes:
         model: the name by which `get_llm` makes it.
+        server: the address that is asked, without secrets; "" where there is none. Goes into the cache's keys.
     """
 
     @property
     def model(self) -> str: ...
+
+    @property
+    def server(self) -> str: ...
 
     async def complete(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> Completion:
         """Answer the last message.

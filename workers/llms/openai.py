@@ -26,6 +26,7 @@ class OpenAILLM:
         self._name = name
         self._server = server
         self.model = f"openai/{name}"
+        self.server = server.address
 
     async def complete(self, messages: Sequence[Message], *, max_tokens: int | None = None) -> Completion:
         """Answer the last message. Raises what `LLM.complete` raises."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from workers.caches.ingestion_cache import IngestionCache
+    from workers.llms.contract import LLM
 
 __all__ = ["known_answers", "remember", "remembering"]
 
@@ -29,18 +30,18 @@ def remembering(cache: IngestionCache) -> Iterator[None]:
         _cache.reset(token)
 
 
-def known_answers(llm: str, prompts: Sequence[str], max_tokens: int | None) -> dict[str, str]:
+def known_answers(llm: LLM, prompts: Sequence[str], max_tokens: int | None) -> dict[str, str]:
     """{prompt: answer} of the prompts that this model has answered before; one round trip."""
     cache = _cache.get()
     if cache is None:
         return {}
-    keys = {prompt: cache.answer_key(llm, prompt, max_tokens) for prompt in prompts}
+    keys = {prompt: cache.answer_key(llm.model, prompt, max_tokens, llm.server) for prompt in prompts}
     found = cache.answers(list(keys.values()))
     return {prompt: found[key] for prompt, key in keys.items() if key in found}
 
 
-def remember(llm: str, prompt: str, max_tokens: int | None, answer: str) -> None:
+def remember(llm: LLM, prompt: str, max_tokens: int | None, answer: str) -> None:
     """Keep an answer."""
     cache = _cache.get()
     if cache is not None:
-        cache.put_answers({cache.answer_key(llm, prompt, max_tokens): answer})
+        cache.put_answers({cache.answer_key(llm.model, prompt, max_tokens, llm.server): answer})

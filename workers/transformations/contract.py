@@ -43,6 +43,11 @@ class Transformation(BaseModel, ABC):
     tuning: ClassVar[frozenset[str]] = frozenset()
     cacheable: ClassVar[bool] = True
 
+    @property
+    def asked_server(self) -> str:
+        """The address of the server that this step asks, without secrets; "" for none. Goes into the cache's keys."""
+        return ""
+
     @abstractmethod
     def __call__(self, nodes: list[Node]) -> list[Node]:
         """Transform the nodes of ONE document. May change and return the nodes it was handed; [] where none are left.

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import partial
 from string import Formatter
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -14,6 +14,9 @@ from orchestrator.contracts.errors import ConfigurationError
 from orchestrator.contracts.nodes import Node
 from workers.transformations.contract import Transformation
 from workers.transformations.sanitize import sanitize
+
+if TYPE_CHECKING:
+    from workers.llms.contract import LLM
 
 __all__ = ["Extractor", "unfenced"]
 
@@ -80,6 +83,17 @@ class Extractor(Transformation):
             node.metadata = {**node.metadata, **{key: value for key, value in found.items() if value}}
         return nodes
 
+    @property
+    def asked_server(self) -> str:
+        """The address of the server that is asked."""
+        return self._model.server
+
+    @property
+    def _model(self) -> LLM:
+        from workers.llms.registry import get_llm
+
+        return get_llm(self.llm)
+
     @abstractmethod
     async def extract(self, nodes: list[Node]) -> list[dict[str, str]]:
         """What to add to the metadata, a mapping a node."""
@@ -92,7 +106,7 @@ class Extractor(Transformation):
         from workers.llms.remembered import known_answers
         from workers.providers.paid_jobs import run_paid_jobs
 
-        answers = known_answers(self.llm, prompts, self.max_tokens)
+        answers = known_answers(self._model, prompts, self.max_tokens)
         unknown = [prompt for prompt in dict.fromkeys(prompts) if prompt not in answers]
         fresh = await run_paid_jobs((partial(self._ask_model, prompt) for prompt in unknown), workers=self.concurrency)
         answers |= zip(unknown, fresh, strict=True)
@@ -100,13 +114,12 @@ class Extractor(Transformation):
 
     async def _ask_model(self, prompt: str) -> str:
         from workers.llms.contract import Message
-        from workers.llms.registry import get_llm
         from workers.llms.remembered import remember
 
-        completion = await get_llm(self.llm).complete([Message("user", prompt)], max_tokens=self.max_tokens)
+        completion = await self._model.complete([Message("user", prompt)], max_tokens=self.max_tokens)
         text, _ = sanitize(completion.text)
         answer = text.strip()
-        remember(self.llm, prompt, self.max_tokens, answer)
+        remember(self._model, prompt, self.max_tokens, answer)
         return answer
 
 
