@@ -107,10 +107,13 @@ class TokenBudgetExceeded(TerminalError):
     """More tokens were spent, or are about to be, than the budget allows. Trying again would only spend more."""
 
     def __init__(self, budget: int, spent: int, planned: int = 0) -> None:
-        going_to = f", and {planned:,} more are asked for" if planned else ""
-        super().__init__(
-            f"the budget of {budget:,} tokens is exceeded: {spent:,} are spent{going_to}; raise token_budget to go on"
-        )
+        if planned > budget:
+            what = f"is too small for one call, which takes {planned:,}"
+            mend = "raise token_budget, or let a call take less (batch_size of embed, chunk_size of a splitter)"
+        else:
+            what = f"is exceeded: {spent:,} are spent" + (f", and {planned:,} more are asked for" if planned else "")
+            mend = "raise token_budget to go on"
+        super().__init__(f"the budget of {budget:,} tokens {what}; {mend}")
         self.budget = budget
         self.spent = spent
         self.planned = planned

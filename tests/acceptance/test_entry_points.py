@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,6 +119,20 @@ def test_the_cache_is_chosen_by_the_call(staffed: Deployment) -> None:
     assert paid("fourth", disable_cache=True) > 0
     disabled = _pipeline(staffed, "fifth", cache_collection="mine", disable_cache=True)
     assert disabled.run([_document("a")], timeout=60, disable_cache=False).tokens.embedding == 0
+
+
+def test_a_loaded_pipeline_finds_what_the_persisted_one_left(staffed: Deployment, tmp_path: Path) -> None:
+    """A pipeline that is loaded knows the documents and finds the cache of the one persisted; neither is a file."""
+    found = [_document(id) for id in "ab"]
+    made = _pipeline(staffed, "persisted", cache_collection="persisted")
+    assert staffed.wait(made.enqueue(found)).tokens.embedding > 0
+    assert [path.name for path in (made.persist(tmp_path).parent).iterdir()] == ["pipeline.json"]
+
+    loaded = IngestionPipeline.load(tmp_path, connections=staffed.connections)
+    assert staffed.wait(loaded.enqueue(found)).documents.unchanged == 2
+    loaded.spec = loaded.spec.model_copy(update={"collection": "persisted-elsewhere"})
+    report = staffed.wait(loaded.enqueue(found))
+    assert (report.documents.new, report.tokens.embedding, report.cache.misses) == (2, 0, 0)
 
 
 def test_arun_leaves_the_loop_free(staffed: Deployment) -> None:

@@ -1,16 +1,17 @@
-"""The chain: what a step may return. What it does with caches and services is shown where those are."""
+"""The chain: what a step may return, and what a budget refuses. The rest is shown where caches and services are."""
 
 from typing import Any, ClassVar
 
 import pytest
 
-from orchestrator.contracts.errors import ConfigurationError, DocumentError
+from orchestrator.contracts.errors import ConfigurationError, DocumentError, TokenBudgetExceeded
 from orchestrator.contracts.nodes import Node
 from orchestrator.contracts.payload import BatchDocument
 from orchestrator.contracts.spec import PipelineSpec
 from workers.caches import IngestionCache
 from workers.chain import BatchBill, BatchResult, Chain
-from workers.transformations import Transformation, transformation
+from workers.tokens.spending import Spending
+from workers.transformations import Embed, SentenceSplitter, Transformation, transformation
 
 
 @transformation("test_returning", version=1)
@@ -31,6 +32,24 @@ def _run(what: object, monkeypatch: pytest.MonkeyPatch) -> BatchResult:
     spec = PipelineSpec(name="p", collection="p", transformations=(Returning().spec(),), vector_store=None)
     document = BatchDocument("a", 0, True, True, b"Some words.", {}, "content", "body", None)
     return Chain(spec, IngestionCache()).run([document], BatchBill())
+
+
+def test_a_budget_smaller_than_one_call_is_refused_with_the_number() -> None:
+    """A budget that one call of the embedder alone exceeds pays for nothing, and the error names the call's tokens."""
+    steps = SentenceSplitter(chunk_size=16, chunk_overlap=0), Embed("hashed", batch_size=8)
+    spec = PipelineSpec(name="p", collection="p", transformations=tuple(step.spec() for step in steps))
+    text = b" ".join(b"Sentence number %d tells of something." % number for number in range(40))
+    document = BatchDocument("a", 0, True, True, text, {}, "content", "body", None)
+    bill = BatchBill(Spending(budget=20))
+    with pytest.raises(
+        TokenBudgetExceeded, match="budget of 20 tokens is too small for one call, which takes"
+    ) as caught:
+        Chain(spec, IngestionCache()).run([document], bill)
+    assert f"takes {caught.value.planned:,}; raise token_budget, or let a call take less (batch_size" in str(
+        caught.value
+    )
+    assert 20 < caught.value.planned <= 8 * 16
+    assert bill.spending.total.total == 0
 
 
 @pytest.mark.parametrize(
