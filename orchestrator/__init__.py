@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.contracts.documents import Document
-    from orchestrator.contracts.errors import DocmillError, TokenBudgetExceeded
+    from orchestrator.contracts.errors import (
+        ConfigurationError,
+        DocmillError,
+        DocumentError,
+        TokenBudgetExceeded,
+        TransientError,
+    )
+    from orchestrator.contracts.nodes import Node
     from orchestrator.contracts.report import JobState, Report
     from orchestrator.contracts.spec import DocstoreStrategy
     from orchestrator.job import Job
@@ -15,32 +22,40 @@ if TYPE_CHECKING:
     from orchestrator.settings import Settings, load_settings
 
 __all__ = [
+    "ConfigurationError",
     "DocmillError",
     "DocstoreStrategy",
     "Document",
+    "DocumentError",
     "FileReader",
     "IngestionPipeline",
     "Job",
     "JobState",
+    "Node",
     "Report",
     "Runtime",
     "Settings",
     "TokenBudgetExceeded",
+    "TransientError",
     "load_settings",
 ]
 
 _HOMES = {
+    "ConfigurationError": "contracts.errors",
     "DocmillError": "contracts.errors",
     "DocstoreStrategy": "contracts.spec",
     "Document": "contracts.documents",
+    "DocumentError": "contracts.errors",
     "FileReader": "reader",
     "IngestionPipeline": "pipeline",
     "Job": "job",
     "JobState": "contracts.report",
+    "Node": "contracts.nodes",
     "Report": "contracts.report",
     "Runtime": "runtime",
     "Settings": "settings",
     "TokenBudgetExceeded": "contracts.errors",
+    "TransientError": "contracts.errors",
     "load_settings": "settings",
 }
 

@@ -19,6 +19,7 @@ __all__ = [
     "Hungry",
     "Picky",
     "Poisonous",
+    "Scribbling",
     "Slow",
     "Unready",
 ]
@@ -52,6 +53,18 @@ class Poisonous(Transformation):
         """Raise what no part of docmill knows."""
         if any(self.word in node.text for node in nodes):
             raise RuntimeError(f"cannot stand {self.word}")
+        return nodes
+
+
+@transformation("test_scribbling", version=1)
+class Scribbling(Transformation):
+    """Changes the nodes it is handed in place, otherwise at every run."""
+
+    def __call__(self, nodes: list[Node]) -> list[Node]:
+        """Write the time into text and metadata."""
+        for node in nodes:
+            node.text += f" Read at {time.time_ns()}."
+            node.metadata["read_at"] = time.time_ns()
         return nodes
 
 

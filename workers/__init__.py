@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from workers.tokens.usage import TokenUsage
     from workers.transformations.contract import Transformation, transformation
     from workers.transformations.embed import Embed
+    from workers.transformations.extractors.keywords import KeywordsExtractor
+    from workers.transformations.extractors.questions import QuestionsAnsweredExtractor
+    from workers.transformations.extractors.summary import SummaryExtractor
+    from workers.transformations.extractors.title import TitleExtractor
     from workers.transformations.markdown_splitter import MarkdownSplitter
     from workers.transformations.parse import Parse
     from workers.transformations.sentence_splitter import SentenceSplitter
@@ -29,13 +33,17 @@ __all__ = [
     "CacheStatistics",
     "Embed",
     "IngestionCache",
+    "KeywordsExtractor",
     "MarkdownSplitter",
     "MemoryCache",
     "Parse",
     "PromptHelper",
+    "QuestionsAnsweredExtractor",
     "RedisCache",
     "SentenceSplitter",
     "SqlCache",
+    "SummaryExtractor",
+    "TitleExtractor",
     "TokenCounter",
     "TokenCountingHandler",
     "TokenUsage",
@@ -55,13 +63,17 @@ _HOMES = {
     "CacheStatistics": "caches.ingestion_cache",
     "Embed": "transformations.embed",
     "IngestionCache": "caches.ingestion_cache",
+    "KeywordsExtractor": "transformations.extractors.keywords",
     "MarkdownSplitter": "transformations.markdown_splitter",
     "MemoryCache": "caches.memory",
     "Parse": "transformations.parse",
     "PromptHelper": "prompt_helper",
+    "QuestionsAnsweredExtractor": "transformations.extractors.questions",
     "RedisCache": "caches.redis",
     "SentenceSplitter": "transformations.sentence_splitter",
     "SqlCache": "caches.sql",
+    "SummaryExtractor": "transformations.extractors.summary",
+    "TitleExtractor": "transformations.extractors.title",
     "TokenCounter": "tokens.counter",
     "TokenCountingHandler": "tokens.handler",
     "TokenUsage": "tokens.usage",

@@ -180,7 +180,8 @@ class Chain:
 
     def _embed(self, embedder: Embedder, nodes: Sequence[Node], bill: BatchBill) -> None:
         """Give every node its vector, paying only for texts that nobody has embedded yet."""
-        keys = [self.cache.embedding_key(embedder.model, node.text, embedder.server) for node in nodes]
+        model, server = embedder.model, embedder.server
+        keys = [self.cache.embedding_key(model, node.text, server) for node in nodes]
         unique = dict(zip(keys, nodes, strict=True))
         vectors = self.cache.embeddings(list(unique), embedder.dimension)
         missing = [key for key in unique if key not in vectors]

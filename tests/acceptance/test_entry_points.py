@@ -13,7 +13,7 @@ from orchestrator.contracts.errors import ConfigurationError
 from orchestrator.contracts.nodes import Node
 from orchestrator.ledger.reports import Progress
 from tests.deployment import Deployment
-from tests.transformations import Slow
+from tests.transformations import Scribbling, Slow
 from workers.transformations import Embed, SentenceSplitter
 
 pytestmark = pytest.mark.acceptance
@@ -119,6 +119,14 @@ def test_the_cache_is_chosen_by_the_call(staffed: Deployment) -> None:
     assert paid("fourth", disable_cache=True) > 0
     disabled = _pipeline(staffed, "fifth", cache_collection="mine", disable_cache=True)
     assert disabled.run([_document("a")], timeout=60, disable_cache=False).tokens.embedding == 0
+
+
+def test_a_document_is_known_as_it_came_in(staffed: Deployment) -> None:
+    """What transformations make of text and metadata in place is no change: the document is the one handed in."""
+    pipeline = _pipeline(staffed, "scribbled", transformations=[Scribbling(), _SPLITTER, Embed("hashed")])
+    assert staffed.wait(pipeline.enqueue([_document("a"), _document("b")])).documents.new == 2
+    report = staffed.wait(pipeline.enqueue([_document("a"), _document("b")]))
+    assert (report.documents.unchanged, report.nodes.upserted) == (2, 0)
 
 
 def test_a_loaded_pipeline_finds_what_the_persisted_one_left(staffed: Deployment, tmp_path: Path) -> None:
