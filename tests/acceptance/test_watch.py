@@ -51,13 +51,17 @@ class _Terminal:
             preexec_fn=_take_terminal,
         )
         os.close(client)
-        self.said = ""
+        self._read = b""
 
-    def read_until(self, pattern: str) -> str:
-        """What was said so far, once it holds the pattern."""
-        while not re.search(pattern, self.said):
-            self.said += _CONTROL.sub("", os.read(self._terminal, 4096).decode())
-        return self.said
+    @property
+    def said(self) -> str:
+        """What was said so far, without colours and movements; a sequence may have come in two parts."""
+        return _CONTROL.sub("", self._read.decode(errors="ignore"))
+
+    def read_until(self, text: str) -> None:
+        """Wait until it has said so."""
+        while text not in self.said:
+            self._read += os.read(self._terminal, 4096)
 
     def press_ctrl_c(self) -> None:
         os.write(self._terminal, b"\x03")
@@ -66,7 +70,7 @@ class _Terminal:
         """All that was said."""
         try:
             while found := os.read(self._terminal, 4096):
-                self.said += _CONTROL.sub("", found.decode(errors="replace"))
+                self._read += found
         except OSError:  # Linux says so when the other side is closed
             pass
         os.close(self._terminal)

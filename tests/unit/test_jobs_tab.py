@@ -4,8 +4,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import flower.urls
-import pytest
 
+from tests.logs import captured_logs
 from workers.jobs_page.flower_tasks import tasks_of_batches
 from workers.jobs_page.templates import JobsTemplates
 
@@ -41,10 +41,9 @@ def test_the_tab_comes_behind_flowers_own() -> None:
     assert code.index(">Broker</a>") < code.index(">Jobs</a>") < code.index("Select theme")
 
 
-def test_a_navigation_bar_that_is_made_otherwise_stays_as_it_is(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_navigation_bar_that_is_made_otherwise_stays_as_it_is(tmp_path: Path) -> None:
     """A Flower whose bar has no list still works, and its log says where the jobs are."""
     (tmp_path / "navbar.html").write_text("<nav>Flower</nav>")
-    assert JobsTemplates(str(tmp_path)).load("navbar.html").generate() == b"<nav>Flower</nav>"
-    assert "/jobs" in capsys.readouterr().out + caplog.text  # wherever logs go in this process
+    with captured_logs() as logs:
+        assert JobsTemplates(str(tmp_path)).load("navbar.html").generate() == b"<nav>Flower</nav>"
+    assert "/jobs" in logs[0]["event"]
