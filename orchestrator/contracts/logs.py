@@ -41,8 +41,8 @@ LogFormat: TypeAlias = Literal["auto", "console", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 _OURS = ("orchestrator", "workers")
-# A line or two for each task: what they have to say of it, docmill says itself. They are let in on `debug`.
 _CHILDREN = "multiprocessing"  # billiard's, by which children that die are mourned; it hands nothing to the root
+# A line or two for each task: what they have to say of it, docmill says itself. They are let in on `debug`.
 _CELERYS = ("celery", "kombu", "amqp", "flower", _CHILDREN)
 _LONGEST = 1000  # characters of one value: enough for a reason, too little for a document
 _DEEPEST = 20  # frames of a traceback
@@ -60,6 +60,7 @@ _PLAIN_ERRORS = (
 _OTHERS = frozenset({"amqp", "billiard", "kombu", "psycopg", "redis", "sqlalchemy"})
 _OTHERS_ERRORS = frozenset(
     {
+        "ChannelError",
         "ConnectionError",
         "ContentDisallowed",
         "InterfaceError",
