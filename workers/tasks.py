@@ -49,12 +49,13 @@ def commit_task(self: Any, **arguments: Any) -> dict[str, Any]:
         return in_span(COMMIT, here.job(message.job), lambda: commit(here, message))
 
 
-@app.task(name=FINISH)
-def finish_task(**arguments: Any) -> str:
+@app.task(name=FINISH, bind=True)
+def finish_task(self: Any, **arguments: Any) -> str:
     """Finish a job that has nothing left to do."""
     message = FinishMessage.model_validate(arguments)
     bind_contextvars(job=message.job)
-    return finish(context(), message.job)
+    with enqueued_at(self.request):
+        return finish(context(), message.job)
 
 
 @app.task(name=OPTIMIZE, time_limit=None)  # an index over millions of nodes takes as long as it takes

@@ -100,6 +100,7 @@ def test_a_job_can_be_followed_from_enqueue_to_commit(deploy: Callable[..., Depl
     pipeline.write_text(
         '[[transformations]]\nname = "test_poisonous"\n'
         '[[transformations]]\nname = "sentence_splitter"\nchunk_size = 64\nchunk_overlap = 8\n'
+        '[[transformations]]\nname = "title_extractor"\nllm = "openai/small"\nnodes = 1\n'
         '[[transformations]]\nname = "embed"\nembedder = "openai/embedding-test@16"\n'
     )
     with _running() as collector, openai_stub() as provider:
@@ -123,7 +124,8 @@ def test_a_job_can_be_followed_from_enqueue_to_commit(deploy: Callable[..., Depl
         assert span["links"] == {enqueue["place"]}
         assert span["place"][0] != enqueue["place"][0]
     assert sum(span["docmill.nodes"] for span in batches) == report.nodes.upserted
-    assert sum(span["docmill.tokens"] for span in batches) == report.tokens.embedding == provider.embedding
+    billed = provider.embedding + provider.prompt + provider.completion
+    assert sum(span["docmill.tokens"] for span in batches) == billed
     assert sum(span["docmill.failed"] for span in batches) == 1
 
     committed = {place for span in collector.named("docmill.commit") for place in span["links"]}
@@ -136,6 +138,11 @@ def test_a_job_can_be_followed_from_enqueue_to_commit(deploy: Callable[..., Depl
     assert len(calls) == len(provider.calls("/embeddings"))
     assert sum(span["gen_ai.usage.input_tokens"] for span in calls) == provider.embedding
     assert {span["parent"] for span in calls} <= {span["place"][1] for span in collector.named("embed")}
+    asked = collector.named("call openai/small")
+    assert len(asked) == len(provider.calls("/chat/completions"))
+    assert sum(span["gen_ai.usage.input_tokens"] for span in asked) == provider.prompt > 0
+    assert sum(span["gen_ai.usage.output_tokens"] for span in asked) == provider.completion > 0
+    assert {span["parent"] for span in asked} <= {span["place"][1] for span in collector.named("transform")}
     sent = b"".join(collector.bodies)
     assert _TEXT.encode() not in sent
     assert _KEY.encode() not in sent
