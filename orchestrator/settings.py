@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     modules: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="modules that register transformations of your own, separated by commas"
     )
+    callback_handlers: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="what hears of every paid call in a worker, by the names that your modules register"
+    )
     llama_index_classes: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="LlamaIndex classes that pipelines may name besides those known: module:Class, …"
     )
@@ -126,7 +129,7 @@ class Settings(BaseSettings):
     connect_timeout: float = Field(default=5.0, gt=0, description="for a service to answer")
     cache_ttl: int = Field(default=30 * 24 * 3600, ge=1, description="life of an unused entry of the ingestion cache")
 
-    @field_validator("modules", "llama_index_classes", mode="before")
+    @field_validator("modules", "callback_handlers", "llama_index_classes", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -7,9 +7,11 @@ from typing import Any
 
 from orchestrator.contracts.errors import TransientError
 from orchestrator.contracts.nodes import Node
+from workers import TokenEvent, callback_handler
 from workers.transformations.contract import Transformation, transformation
 
 __all__ = [
+    "Bill",
     "Bursting",
     "Deadly",
     "Endless",
@@ -23,6 +25,16 @@ __all__ = [
     "Slow",
     "Unready",
 ]
+
+
+@callback_handler("test_bill")
+class Bill:
+    """Writes what each call cost into the file that TEST_BILL names."""
+
+    def on_event(self, event: TokenEvent) -> None:
+        """A line a call."""
+        with Path(os.environ["TEST_BILL"]).open("a", encoding="utf-8") as file:
+            file.write(f"{event.transformation} {event.usage.total}\n")
 
 
 @transformation("test_slow", version=1)

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from workers.caches.sql import SqlCache
     from workers.process_loop import run_on_process_loop
     from workers.prompt_helper import PromptHelper
+    from workers.tokens.callbacks import callback_handler
     from workers.tokens.counter import TokenCounter
     from workers.tokens.handler import TokenCountingHandler
-    from workers.tokens.usage import TokenUsage
+    from workers.tokens.usage import TokenEvent, TokenUsage
     from workers.transformations.contract import Transformation, transformation
     from workers.transformations.embed import Embed
     from workers.transformations.extractors.keywords import KeywordsExtractor
@@ -46,11 +47,13 @@ __all__ = [
     "TitleExtractor",
     "TokenCounter",
     "TokenCountingHandler",
+    "TokenEvent",
     "TokenUsage",
     "Transformation",
     "as_completed",
     "asyncio_run",
     "batch_gather",
+    "callback_handler",
     "chunks",
     "open_cache",
     "run_async_tasks",
@@ -76,11 +79,13 @@ _HOMES = {
     "TitleExtractor": "transformations.extractors.title",
     "TokenCounter": "tokens.counter",
     "TokenCountingHandler": "tokens.handler",
+    "TokenEvent": "tokens.usage",
     "TokenUsage": "tokens.usage",
     "Transformation": "transformations.contract",
     "as_completed": "async_utils",
     "asyncio_run": "async_utils",
     "batch_gather": "async_utils",
+    "callback_handler": "tokens.callbacks",
     "chunks": "async_utils",
     "open_cache": "caches.registry",
     "run_async_tasks": "async_utils",

@@ -11,6 +11,7 @@ from orchestrator.contracts.traces import load_tracing
 from orchestrator.settings import load_settings
 from workers.app import configure
 from workers.metrics.server import serve
+from workers.tokens.callbacks import check_callback_handlers
 
 
 def main(arguments: list[str]) -> None:
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> None:
     configure_logging(settings.log_format, settings.log_level)  # before Celery, which warns as soon as it starts
     try:
         load_modules(settings.modules)  # here, where it can be seen: a child would fail task by task
+        check_callback_handlers(settings.callback_handlers)
         if settings.traces:
             load_tracing()
         if settings.metrics_port is not None:

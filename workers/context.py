@@ -23,6 +23,7 @@ from workers.aggregate import Aggregator
 from workers.caches import CacheBackend, IngestionCache, NoCache, open_cache
 from workers.chain import Chain
 from workers.heartbeat import Heartbeat
+from workers.tokens.callbacks import use_callback_handlers
 from workers.tokens.spending import spending_for
 from workers.transformations.embed import Embed
 from workers.vector_stores import Collection, VectorStore, open_vector_store
@@ -40,6 +41,7 @@ class WorkerContext:
 
     Raises:
         ConfigurationError: a module of DOCMILL_MODULES cannot be imported.
+        UnknownName: nobody registered a callback handler of the settings.
     """
 
     def __init__(self, settings: Settings, app: Any) -> None:
@@ -51,6 +53,7 @@ class WorkerContext:
         self.chain = lru_cache(_REMEMBERED_JOBS)(self._chain)
         self.store = lru_cache(_REMEMBERED_JOBS)(self._store)
         load_modules(settings.modules)
+        use_callback_handlers(settings.callback_handlers)
 
     @cached_property
     def engine(self) -> Engine:

@@ -142,3 +142,21 @@ def test_a_budget_of_nothing_is_refused_before_anything_is_done(deployment: Depl
         assert (refused.returncode, refusal in refused.stderr) == (1, True), refused.stderr
     listed = json.loads(run_docmill(["jobs", "--json"], environment).stdout)["jobs"]
     assert not [job for job in listed if job["collection"] == "none"]
+
+
+def test_callback_handlers_of_the_settings_hear_of_every_call(
+    deploy: Callable[..., Deployment], server: OpenAIStub, tmp_path: Path
+) -> None:
+    """What the workers' settings name hears of each paid call, to the sum of the job's bill; a wrong name is said."""
+    bill = tmp_path / "bill"
+    deployment = deploy(openai_base_url=server.url, callback_handlers=("test_bill",))
+    deployment.start_worker(concurrency=2, TEST_BILL=str(bill))
+    report = deployment.wait(pipeline(deployment, "heard").enqueue(corpus("bells")))
+    heard = [line.split() for line in bill.read_text().splitlines()]
+    assert {transformation for transformation, _ in heard} == {"keywords_extractor", "embed"}
+    assert len(heard) == len(server.requests)
+    assert sum(int(tokens) for _, tokens in heard) == billed(server)
+    assert report.tokens.prompt + report.tokens.completion + report.tokens.embedding == billed(server)
+    mute = deployment.start_worker(DOCMILL_CALLBACK_HANDLERS="test_bil")
+    assert mute.process.wait(30) == 1
+    assert "'test_bil'" in mute.log.read_text()

@@ -6,17 +6,16 @@ import sys
 from collections.abc import Iterable, Sequence
 from logging import Logger
 from threading import Lock
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from orchestrator.contracts.budget import check_token_budget
 from orchestrator.contracts.errors import TokenBudgetExceeded
 from workers.tokens.counter import TokenCounter, TokenizerLike
-from workers.tokens.usage import ReportedUsage, TokenEvent, TokenUsage
+from workers.tokens.usage import ReportedUsage, TokenEvent, TokenPart, TokenUsage
 
 __all__ = ["Prompt", "TokenCountingHandler"]
 
 Prompt: TypeAlias = str | Sequence[object] | None  # a text, or chat messages
-_Part: TypeAlias = Literal["prompt", "completion", "embedding"]
 
 
 class TokenCountingHandler:
@@ -84,7 +83,7 @@ class TokenCountingHandler:
         if isinstance(usage, TokenUsage):
             return self.on_event(TokenEvent("llm", usage, frozenset(), model, transformation, texts))
         reported = ReportedUsage.read(usage)
-        estimated: set[_Part] = set()
+        estimated: set[TokenPart] = set()
         prompt_tokens, completion_tokens = reported.prompt or 0, reported.completion or 0
         if not prompt_tokens and (prompt or tools):  # servers that do not count report 0
             prompt_tokens = self._estimate(prompt) + self.counter.estimate_tokens_in_tools(tools)
@@ -110,7 +109,7 @@ class TokenCountingHandler:
         """
         kept = tuple(texts) if self._keep_events else ()
         reported = usage if isinstance(usage, TokenUsage) else TokenUsage.from_provider(usage) or TokenUsage()
-        spent, estimated = reported.as_embedding(), frozenset[_Part]()
+        spent, estimated = reported.as_embedding(), frozenset[TokenPart]()
         if not isinstance(usage, TokenUsage) and not spent.embedding:
             counts = self.counter.get_strings_tokens(kept or texts)
             spent = TokenUsage(embedding=sum(counts), estimated=bool(counts))

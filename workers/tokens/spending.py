@@ -9,7 +9,8 @@ from threading import Lock
 from typing import NamedTuple
 
 from orchestrator.contracts.errors import TokenBudgetExceeded
-from workers.tokens.usage import TokenUsage
+from workers.tokens.callbacks import notify
+from workers.tokens.usage import TOKEN_PARTS, TokenEvent, TokenUsage
 
 __all__ = ["Source", "Spending", "about_to_spend", "collecting", "spending_for", "spent"]
 
@@ -103,6 +104,12 @@ def spent(model: str, usage: TokenUsage) -> None:
     source = Source(model, _transformation.get(), usage.estimated)
     for spending in _open.get():
         spending.add(source, usage)
+    notify(_event(source, usage))
+
+
+def _event(source: Source, usage: TokenUsage) -> TokenEvent:
+    estimated = frozenset(part for part in TOKEN_PARTS if usage.estimated and getattr(usage, part))
+    return TokenEvent("embedding" if usage.embedding else "llm", usage, estimated, source.model, source.transformation)
 
 
 def about_to_spend(planned: Callable[[], int]) -> None:

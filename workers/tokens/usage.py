@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, TypeAlias
 
-__all__ = ["ReportedUsage", "TokenEvent", "TokenUsage", "field_of"]
+__all__ = ["TOKEN_PARTS", "ReportedUsage", "TokenEvent", "TokenPart", "TokenUsage", "field_of"]
+
+TokenPart: TypeAlias = Literal["prompt", "completion", "embedding"]
+TOKEN_PARTS: tuple[TokenPart, ...] = ("prompt", "completion", "embedding")
 
 # One number under the names that OpenAI's chat, Anthropic and OpenAI's responses, and Gemini give it.
 _PROMPT = ("prompt_tokens", "input_tokens", "prompt_token_count")
@@ -88,7 +91,7 @@ class TokenEvent:
 
     kind: Literal["llm", "embedding"]
     usage: TokenUsage
-    estimated: frozenset[Literal["prompt", "completion", "embedding"]] = frozenset()
+    estimated: frozenset[TokenPart] = frozenset()
     model: str = ""
     transformation: str = ""
     texts: tuple[str, ...] = ()
