@@ -3,9 +3,10 @@
 import sys
 
 import billiard.pool
+import celery.apps.worker
 
 from orchestrator.contracts.errors import ConfigurationError
-from orchestrator.contracts.logs import configure_logging
+from orchestrator.contracts.logs import configure_logging, get_logger
 from orchestrator.contracts.registered import load_modules
 from orchestrator.contracts.traces import load_tracing
 from orchestrator.settings import load_settings
@@ -25,6 +26,9 @@ def main(arguments: list[str]) -> None:
     billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 10
     settings = load_settings()
     configure_logging(settings.log_format, settings.log_level)  # before Celery, which warns as soon as it starts
+    log = get_logger("workers")  # this module is called __main__
+    # What Celery prints when it is told to stop is a line like any other.
+    celery.apps.worker.safe_say = lambda said, file=None: log.info(said)
     try:
         load_modules(settings.modules)  # here, where it can be seen: a child would fail task by task
         check_callback_handlers(settings.callback_handlers)

@@ -26,7 +26,7 @@ _PASSWORD = "canary-of-the-password"  # noqa: S105 - the test's own
 
 
 class _Program:
-    """One of docmill's commands, with its stderr in a file."""
+    """One of docmill's commands, with all that it says in a file."""
 
     def __init__(self, deployment: Deployment, *arguments: str, **environment: str) -> None:
         self.log = deployment.folder / f"{arguments[0]}-{len(list(deployment.folder.iterdir()))}.err"
@@ -34,7 +34,7 @@ class _Program:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "orchestrator.cli", *arguments],
                 env={**os.environ, **worker_environment(deployment.settings), **environment},
-                stdout=subprocess.DEVNULL,
+                stdout=errors,
                 stderr=errors,
             )
 
