@@ -7,13 +7,15 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from orchestrator import Document
+from orchestrator import Document, JobState
 from orchestrator.runtime import worker_environment
 from tests.deployment import Deployment, wait_for
 from tests.rabbitmq import free_port
+from tests.transformations import Flaky
 from workers.metrics.ledger import LedgerCollector
 from workers.metrics.names import LEDGER_METRICS, WORKER_METRICS
 
@@ -66,6 +68,19 @@ def test_a_worker_serves_what_all_its_processes_counted(deploy: Callable[..., De
     }
     allowed = tuple(metric.name for metric in WORKER_METRICS)
     assert all(name.startswith(allowed) for name, _ in after)
+
+
+def test_retries_and_repairs_are_counted(deploy: Callable[..., Deployment], tmp_path: Path) -> None:
+    """A batch that is put back counts under the class of its error, and what the reconciler did by its kind."""
+    port = free_port()
+    deployment = deploy(metrics_port=port)
+    deployment.start_worker()
+    pipeline = deployment.pipeline("flaky", Flaky(mark=str(tmp_path / "mark")))
+    report = deployment.wait(pipeline.enqueue(_corpus("d", 1)))
+    assert (report.state, report.batches.retried) == (JobState.SUCCEEDED, 1)
+    found = _scrape(port)
+    assert found["docmill_batch_retries_total", "TransientError"] == 1
+    wait_for(lambda: sum(value for (name, _), value in _scrape(port).items() if "reconciler" in name) >= 1)
 
 
 def test_flower_serves_what_the_ledger_knows(deployment: Deployment) -> None:
