@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1, description="runs of a batch before it is halved or given up")
     max_retries: int = Field(default=10, ge=1, description="tries of a batch whose trouble may pass, with backoff")
     memory_limit: int = Field(default=4 * 1024**3, ge=0, description="bytes a worker's child may allocate; 0: no limit")
-    time_limit: float = Field(default=420.0, gt=0, description="a batch that runs longer is killed")
+    time_limit: float = Field(default=840.0, gt=0, description="a batch that runs longer is killed")
     connect_timeout: float = Field(default=5.0, gt=0, description="for a service to answer")
     cache_ttl: int = Field(default=30 * 24 * 3600, ge=1, description="life of an unused entry of the ingestion cache")
 

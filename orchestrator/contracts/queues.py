@@ -49,7 +49,7 @@ _DEAD_LETTERS_KEPT = 10_000
 
 
 def celery_config(
-    broker_url: str, result_url: str, *, connect_timeout: float = 5.0, time_limit: float = 420.0
+    broker_url: str, result_url: str, *, connect_timeout: float = 5.0, time_limit: float = 840.0
 ) -> dict[str, Any]:
     """The settings that client and workers share, as plain data; the reasons are those of the measured facts.
 
