@@ -27,7 +27,8 @@ from orchestrator.contracts.spec import (
 from orchestrator.foreign import ForeignDocument, ForeignNode, as_vector_store
 from orchestrator.job import Job
 from orchestrator.process_user import process_user
-from orchestrator.progress import OnProgress, shown_progress
+from orchestrator.progress import OnProgress
+from orchestrator.progress_display import shown_progress
 from orchestrator.settings import Settings, load_settings
 from orchestrator.sources import Reader, check_documents, check_reader, split_documents, stream_documents
 from orchestrator.steps import steps_as_data

@@ -1,9 +1,7 @@
-"""Progress of a job, for people and programs: how fast it goes, what is said of it, and where that is shown."""
+"""Progress of a job, for people and programs: how fast it goes, and what is said of it."""
 
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orchestrator.contracts.report import TERMINAL_JOB_STATES, BatchState, JobState
@@ -11,11 +9,19 @@ from orchestrator.contracts.report import TERMINAL_JOB_STATES, BatchState, JobSt
 if TYPE_CHECKING:
     from orchestrator.ledger.reports import Progress
 
-__all__ = ["OnProgress", "Pace", "notes", "progress_line", "progress_object", "shown_duration", "shown_progress"]
+__all__ = [
+    "OnProgress",
+    "Pace",
+    "notes",
+    "progress_line",
+    "progress_object",
+    "shown_duration",
+    "shown_rate",
+    "shown_workers",
+]
 
 OnProgress: TypeAlias = Callable[["Progress"], None]
 
-_LINE_EVERY_SECONDS = 5.0
 _WORKED_ON = {BatchState.RUNNING, BatchState.TRANSFORMED, BatchState.RETRYING}
 _UNKNOWN = "–"  # noqa: RUF001 - a dash is meant
 
@@ -142,42 +148,3 @@ def notes(found: "Progress") -> list[str]:
     if found.reasons:
         said.append(f"retrying: {' '.join(found.reasons[0].split())}")
     return said
-
-
-@contextmanager
-def shown_progress(is_shown: bool, on_progress: OnProgress | None = None) -> Iterator[OnProgress | None]:
-    """A callback that shows progress on stderr and passes it on to `on_progress`; None if nobody wants to know.
-
-    In a terminal it is redrawn in place; elsewhere there is a line every few seconds.
-    """
-    if not is_shown:
-        yield on_progress
-        return
-    from rich.console import Console
-
-    from orchestrator.progress_board import redrawn
-
-    console = Console(stderr=True)
-    with redrawn(console) if console.is_terminal else _lines(console) as show:
-
-        def tell(found: "Progress") -> None:
-            show(found)
-            if on_progress is not None:
-                on_progress(found)
-
-        yield tell
-
-
-@contextmanager
-def _lines(console: Any) -> Iterator[OnProgress]:
-    pace = Pace()
-    last = time.monotonic()
-
-    def show(found: "Progress") -> None:
-        nonlocal last
-        pace.look(found)
-        if time.monotonic() - last >= _LINE_EVERY_SECONDS:
-            last = time.monotonic()
-            console.print(progress_line(found, pace), highlight=False, markup=False, soft_wrap=True)
-
-    yield show

@@ -72,7 +72,7 @@ def ingest(
     from orchestrator.cli.show import print_json, print_report, report_object
     from orchestrator.cli.waiting import exit_code, wait_for
     from orchestrator.pipeline import IngestionPipeline
-    from orchestrator.progress import shown_progress
+    from orchestrator.progress_display import shown_progress
     from orchestrator.reader import FileReader
     from orchestrator.runtime import Runtime
     from orchestrator.settings import load_settings

@@ -21,7 +21,7 @@ def wait_for(job: "Job", *, is_shown: bool) -> "Report":
     Raises:
         KeyboardInterrupt: Ctrl-C. The job was cancelled if that was the answer; else it goes on.
     """
-    from orchestrator.progress import shown_progress
+    from orchestrator.progress_display import shown_progress
 
     try:
         with shown_progress(is_shown=is_shown) as show:

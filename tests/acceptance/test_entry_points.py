@@ -172,7 +172,7 @@ def test_progress_is_shown_where_it_is_asked_for(staffed: Deployment, capsys: py
     heard: list[Progress] = []
     pipeline = _pipeline(staffed, "shown", transformations=[Slow(seconds=0.5), _SPLITTER, Embed("hashed")])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("orchestrator.progress._LINE_EVERY_SECONDS", 0.0)
+        patch.setattr("orchestrator.progress_display._LINE_EVERY_SECONDS", 0.0)
         pipeline.run([_document("a")], show_progress=True, on_progress=heard.append, timeout=60)
         output = capsys.readouterr()
         assert "of 1 documents" in output.err
