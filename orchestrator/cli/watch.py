@@ -13,7 +13,7 @@ from rich.console import Console
 from orchestrator.connections import Connections
 from orchestrator.contracts.report import TERMINAL_JOB_STATES, JobState
 from orchestrator.ledger import jobs, reports
-from orchestrator.ledger.engine import begin
+from orchestrator.ledger.engine import reading
 from orchestrator.ledger.reports import Progress
 from orchestrator.progress import OnProgress, Pace, progress_line, progress_object
 from orchestrator.progress_board import redrawn
@@ -48,7 +48,7 @@ def _looks(connections: Connections, job_id: str | None) -> Iterator[Progress]:
     """The progress of each job that is watched, about once a second, the last time when it has ended."""
     watched = [] if job_id is None else [job_id]
     while True:
-        with begin(connections.engine) as connection:
+        with reading(connections.engine) as connection:
             if job_id is None:
                 watched += [id for id in jobs.unfinished(connection) if id not in watched]
             found = [reports.progress(connection, id) for id in watched]

@@ -18,7 +18,7 @@ from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.prices import Price, cost
 from orchestrator.contracts.report import TERMINAL_JOB_STATES, BatchState, BillLine, JobState
 from orchestrator.ledger.batches import OPEN_STATES
-from orchestrator.ledger.engine import begin, create_ledger_engine
+from orchestrator.ledger.engine import create_ledger_engine, reading
 from orchestrator.ledger.totals import Totals, TotalsReader
 from orchestrator.settings import Settings
 from workers.metrics import names
@@ -72,7 +72,7 @@ class LedgerCollector(Collector):
     def _ask(self) -> Iterator[Family]:
         up: dict[Any, float] = {}
         try:
-            with begin(self._engine) as connection:
+            with reading(self._engine) as connection:
                 totals = self._totals.read(connection)
             up["ledger"] = 1
             yield from _of_ledger(totals, self._settings.prices)
