@@ -73,7 +73,7 @@ def _clock(connections: Connections) -> str:
 def _broker(connections: Connections) -> str:
     connections.check_broker()
     url = connections.settings.broker_url or ""
-    return redacted(url) if url.startswith(("amqp:", "amqps:")) else _redis(url, may_evict=False)
+    return _redis(url, may_evict=False) if url.startswith("redis") else redacted(url)
 
 
 def _results(connections: Connections) -> str:
