@@ -12,6 +12,7 @@ from orchestrator.contracts.traces import load_tracing
 from orchestrator.settings import load_settings
 from workers.app import configure
 from workers.metrics.server import serve
+from workers.preload import preload
 from workers.tokens.callbacks import check_callback_handlers
 
 
@@ -36,6 +37,7 @@ def main(arguments: list[str]) -> None:
             load_tracing()
         if settings.metrics_port is not None:
             serve(settings.metrics_address, settings.metrics_port)
+        preload(settings)
     except ConfigurationError as error:
         sys.exit(f"error: {error}")
     app = configure(settings)

@@ -1,0 +1,31 @@
+"""What a worker loads before it forks."""
+
+import subprocess
+import sys
+
+import pytest
+
+from orchestrator.contracts.errors import ConfigurationError
+from orchestrator.settings import load_settings
+from workers.preload import preload
+
+_PROGRAM = """
+import sys
+from orchestrator.settings import load_settings
+from workers.preload import preload
+preload(load_settings(database_url="postgresql://nobody@nowhere.invalid/none", broker_url="redis://nowhere.invalid"))
+print(*sorted({"psycopg", "semantic_text_splitter", "toktok"} & set(sys.modules)))
+"""
+
+
+def test_what_children_use_is_there_before_they_are() -> None:
+    """The driver, the splitter and the tokenizer are loaded, though no server answers."""
+    done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["psycopg", "semantic_text_splitter", "toktok"]
+
+
+def test_a_worker_with_a_wrong_address_says_so_before_it_forks() -> None:
+    """An address that no ledger can have is refused at once, with what is allowed."""
+    with pytest.raises(ConfigurationError, match=r"'mysql'; allowed are postgresql\+psycopg://… and sqlite:///…"):
+        preload(load_settings(database_url="mysql://nobody@nowhere.invalid/none", broker_url="redis://nowhere.invalid"))
