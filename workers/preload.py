@@ -4,6 +4,7 @@ import importlib.util
 
 from orchestrator.ledger.engine import create_ledger_engine
 from orchestrator.settings import Settings
+from workers.providers.openai import preload_client
 from workers.tokens.tokenizer import get_tokenizer
 
 __all__ = ["preload"]
@@ -15,6 +16,8 @@ _ACCELERATED_TOKENIZER = "toktok"  # without it a vocabulary might have to be fe
 def preload(settings: Settings) -> None:
     """Load the ledger's driver, the splitter and the default tokenizer: 50 MB and 0.3 s a child. Connects to nothing.
 
+    The client of a server that speaks OpenAI's API is loaded too, if one is named.
+
     Raises:
         ConfigurationError: the ledger's address is not one of Postgres or SQLite.
     """
@@ -23,3 +26,4 @@ def preload(settings: Settings) -> None:
         importlib.import_module(_SPLITTER)
     if importlib.util.find_spec(_ACCELERATED_TOKENIZER):
         get_tokenizer()
+    preload_client(settings)

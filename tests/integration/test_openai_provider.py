@@ -27,6 +27,7 @@ from workers.embedders.registry import check_embedder_name, embedder_name
 from workers.llms import Completion, Message, check_llm_name, get_llm
 from workers.process_loop import run_on_process_loop
 from workers.providers import retries
+from workers.providers.openai import process_server
 from workers.tokens.spending import Source, Spending, collecting
 from workers.tokens.usage import TokenUsage
 
@@ -47,7 +48,7 @@ def complete(prompt: str = "Say something.", **options: Any) -> Completion:
 
 
 def embedder(dimension: int | None = None) -> Embedder:
-    return OpenAIEmbedder("embedding-test", dimension)
+    return OpenAIEmbedder("embedding-test", process_server(), dimension)
 
 
 def drop_usage(answer: dict[str, Any]) -> object:

@@ -1,5 +1,6 @@
 """What a worker loads before it forks."""
 
+import os
 import subprocess
 import sys
 
@@ -14,15 +15,20 @@ import sys
 from orchestrator.settings import load_settings
 from workers.preload import preload
 preload(load_settings(database_url="postgresql://nobody@nowhere.invalid/none", broker_url="redis://nowhere.invalid"))
-print(*sorted({"psycopg", "semantic_text_splitter", "toktok"} & set(sys.modules)))
+print(*sorted({"openai", "psycopg", "semantic_text_splitter", "toktok"} & set(sys.modules)))
 """
 
 
-def test_what_children_use_is_there_before_they_are() -> None:
-    """The driver, the splitter and the tokenizer are loaded, though no server answers."""
-    done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(
+    ("server", "also"), [({}, []), ({"DOCMILL_OPENAI_BASE_URL": "http://nowhere.invalid/v1"}, ["openai"])]
+)
+def test_what_children_use_is_there_before_they_are(server: dict[str, str], also: list[str]) -> None:
+    """The driver, the splitter and the tokenizer are loaded, and the client of a server that is named; none answers."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")} | server
 
-    assert done.stdout.split() == ["psycopg", "semantic_text_splitter", "toktok"]
+    done = subprocess.run([sys.executable, "-c", _PROGRAM], env=environment, capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == [*also, "psycopg", "semantic_text_splitter", "toktok"]
 
 
 def test_a_worker_with_a_wrong_address_says_so_before_it_forks() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.contracts.errors import ConfigurationError
 from workers.embedders.vectors import scale_rows
 from workers.process_loop import run_on_process_loop
-from workers.providers.openai import OpenAIServer, process_server
+from workers.providers.openai import OpenAIServer
 from workers.providers.paid_jobs import run_paid_jobs
 from workers.tokens.spending import about_to_spend, spent
 from workers.tokens.tokenizer import get_tokenizer
@@ -37,17 +37,15 @@ class OpenAIEmbedder:
 
     Args:
         name: the model by the server's name for it.
+        server: where it is asked.
         dimension: floats a vector, asked of the server; None takes what the model gives.
-
-    Raises:
-        ConfigurationError: a setting of the server is wrong or missing.
     """
 
     asks_a_service = True
 
-    def __init__(self, name: str, dimension: int | None = None) -> None:
-        process_server()  # what is wrong with the settings is said now
+    def __init__(self, name: str, server: OpenAIServer, dimension: int | None = None) -> None:
         self._name = name
+        self._server = server
         self._asked = self._dimension = dimension
         self.model = f"openai/{name}" + (f"@{dimension}" if dimension else "")
 
@@ -84,10 +82,6 @@ class OpenAIEmbedder:
     def server(self) -> str:
         """Its address, without a password."""
         return self._server.address
-
-    @property
-    def _server(self) -> OpenAIServer:
-        return process_server()
 
     async def _slices(self, texts: list[str]) -> list[NDArray[np.float32]]:
         """The texts' vectors, slice by slice, in order."""

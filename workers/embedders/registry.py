@@ -1,11 +1,17 @@
 """Embedders by name, one instance a process."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from orchestrator.contracts.errors import ConfigurationError, UnknownName
 from orchestrator.settings import load_settings
 from workers.embedders.contract import Embedder
+
+if TYPE_CHECKING:
+    from workers.providers.openai import OpenAIServer
 
 __all__ = ["check_embedder_name", "embedder_name", "get_embedder"]
 
@@ -21,12 +27,12 @@ _KNOWN = (
 )
 _MAX_DIMENSION = 16_000  # what pgvector can store
 
-_embedders: dict[tuple[str, Path | None], Embedder] = {}
+_embedders: dict[tuple[str, Path | None, OpenAIServer | None], Embedder] = {}
 _lock = Lock()
 
 
 def get_embedder(name: str, models_path: Path | None = None) -> Embedder:
-    """The embedder of that name; the same instance each time within one process.
+    """The embedder of that name; the same instance each time within one process, while its settings stay.
 
     Args:
         name: `wordllama`, `onnx/<folder of the model>`, `openai/<model>`, `openai/<model>@<dimensions>`, the label of a
@@ -39,9 +45,10 @@ def get_embedder(name: str, models_path: Path | None = None) -> Embedder:
             model's server is wrong or missing.
     """
     with _lock:
-        key = (name, models_path)
+        server = _server(name)
+        key = (name, models_path, server)
         if key not in _embedders:
-            _embedders[key] = _build(name, models_path)
+            _embedders[key] = _build(name, models_path, server)
         return _embedders[key]
 
 
@@ -73,7 +80,15 @@ def embedder_name(model: str) -> str:
     return kind if kind == "wordllama" else model.partition("@")[0]
 
 
-def _build(name: str, models_path: Path | None) -> Embedder:
+def _server(name: str) -> OpenAIServer | None:
+    if not name.startswith("openai/"):
+        return None
+    from workers.providers.openai import process_server
+
+    return process_server()
+
+
+def _build(name: str, models_path: Path | None, server: OpenAIServer | None) -> Embedder:
     kind, slash, detail = name.partition("/")
     if name == "wordllama":
         from workers.embedders.wordllama import WordLlamaEmbedder
@@ -91,11 +106,11 @@ def _build(name: str, models_path: Path | None) -> Embedder:
         from workers.embedders.onnx import OnnxEmbedder
 
         return OnnxEmbedder(_model_folder(detail, models_path))
-    if kind == "openai":
+    if server is not None:
         from workers.embedders.openai import OpenAIEmbedder
 
         model, dimension = _model_and_dimension(name, detail)
-        return OpenAIEmbedder(model, dimension)
+        return OpenAIEmbedder(model, server, dimension)
     if kind == "llama_index":
         from workers.embedders.llama_index import LlamaIndexEmbedder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 from collections.abc import Awaitable, Callable
@@ -11,14 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrator.contracts.addresses import redacted
 from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable, TerminalError, TransientError
-from orchestrator.settings import load_settings
+from orchestrator.settings import Settings, load_settings
 from workers.providers.calls import provider_call
 from workers.providers.retries import MalformedAnswer, read_retry_after, with_retries
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
-__all__ = ["OpenAIServer", "process_server"]
+__all__ = ["OpenAIServer", "preload_client", "process_server"]
 
 T = TypeVar("T")
 Answer = dict[str, Any]
@@ -153,12 +154,28 @@ def process_server() -> OpenAIServer:
         ConfigurationError: a setting is wrong or missing.
     """
     settings = load_settings()
+    base_url, key = _named(settings)
+    return _server(base_url, key, settings.llm_concurrency, settings.llm_timeout, os.getpid())
+
+
+def preload_client(settings: Settings) -> None:
+    """Load the library of the client, 1 s and 25 MB, where the settings name a server and the library is installed."""
+    base_url, key = _named(settings)
+    if (key or base_url != _OPENAI) and importlib.util.find_spec("openai"):
+        from openai import AsyncOpenAI
+
+        client = AsyncOpenAI(base_url=base_url, api_key=key or "none")
+        _ = client.embeddings, client.chat.completions  # each is loaded when it is first asked for
+
+
+def _named(settings: Settings) -> tuple[str, str]:
+    """(address, key or "")."""
     base_url, secret = settings.openai_base_url, settings.openai_api_key
     key = secret.get_secret_value() if secret else ""
     if base_url is None:
         base_url = os.environ.get("OPENAI_BASE_URL") or _OPENAI
         key = key or os.environ.get("OPENAI_API_KEY", "")  # which is sent to no address but this one
-    return _server(base_url, key, settings.llm_concurrency, settings.llm_timeout, os.getpid())
+    return base_url, key
 
 
 @lru_cache(maxsize=1)

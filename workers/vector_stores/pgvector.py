@@ -272,16 +272,15 @@ class PgVectorStore:
 def _insert(
     connection: Connection, driver: Driver[Any], table: str, nodes: Sequence[Node], matrix: NDArray[np.float32]
 ) -> bool:
-    """Copy nodes that are not there yet straight into their table. False if some are: nothing is done."""
+    """Copy nodes, in the order of their ids, straight into their table. False if some are there: nothing is done."""
     from psycopg.errors import UniqueViolation
 
     ids = {"ids": [node.id for node in nodes]}
     if connection.execute(text(_COUNT_HELD.format(table=table)), ids).scalar_one():
         return False
-    order = sorted(range(len(nodes)), key=lambda place: nodes[place].id)
     savepoint = connection.begin_nested()
     try:
-        copy_rows(driver, table, [nodes[place] for place in order], matrix[order])
+        copy_rows(driver, table, nodes, matrix)
     except UniqueViolation:  # somebody else wrote the same nodes just now
         savepoint.rollback()
         return False
