@@ -1,7 +1,8 @@
 """`python -m tests.benchmarks.embedding`: what is left of an embedder's own speed, and of that of ever more workers.
 
 A model that computes: nodes a second by two workers, over those of the embedder alone in two processes. A service that
-answers after 100 ms, one call at once a process: the speed of so many workers over that of one.
+answers after 100 ms, one call at once a process: nodes a second by so many workers over those of one, each worker with
+as much to do.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _CORES = 2
 _CALL_SECONDS = 0.1
 _TEXTS_A_CALL = 8
 _CALLS_A_BATCH = 5
-_BATCHES = 96  # a multiple of every number of workers
+_BATCHES_A_WORKER = 24
 _PATIENCE_SECONDS = 900.0
 
 
@@ -83,12 +84,7 @@ def _embed_alone(texts: Sequence[str]) -> int:
 
 def _waiting(stack: Stack, folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
     """A server that takes its time, and more and more workers."""
-    first = 0.0
-    documents = [
-        Document(id=f"{batch}-{number}", text=f"Document {number} of batch {batch}, which says this and no more.")
-        for batch in range(_BATCHES)
-        for number in range(_TEXTS_A_CALL * _CALLS_A_BATCH)
-    ]
+    alone = 0.0
     with openai_stub() as server:
         server.dimension = 8
         for workers in map(int, options.workers.split(",")):
@@ -101,9 +97,9 @@ def _waiting(stack: Stack, folder: Path, options: argparse.Namespace) -> Iterato
                 ]
                 pipeline = IngestionPipeline("waiting", steps, connections=deployment.connections)
                 server.pause = _CALL_SECONDS
-                seconds, nodes = _ingest(deployment, pipeline, documents)
-            first = first or seconds * workers
-            share = first / seconds / workers
+                seconds, nodes = _ingest(deployment, pipeline, _short_texts(_BATCHES_A_WORKER * workers))
+            alone = alone or nodes / seconds / workers
+            share = nodes / seconds / workers / alone
             yield (
                 f"waiting {1000 * _CALL_SECONDS:.0f} ms",
                 str(workers),
@@ -112,6 +108,15 @@ def _waiting(stack: Stack, folder: Path, options: argparse.Namespace) -> Iterato
                 f"{nodes / seconds:,.0f}",
                 f"{share:.2f}",
             )
+
+
+def _short_texts(batches: int) -> list[Document]:
+    """So many batches of documents of a node each."""
+    return [
+        Document(id=f"{batch}-{number}", text=f"Document {number} of batch {batch}, which says this and no more.")
+        for batch in range(batches)
+        for number in range(_TEXTS_A_CALL * _CALLS_A_BATCH)
+    ]
 
 
 def _ingest(deployment: Deployment, pipeline: IngestionPipeline, documents: Sequence[Document]) -> tuple[float, int]:
