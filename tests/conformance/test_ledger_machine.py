@@ -386,7 +386,7 @@ def test_the_state_machine_of_the_ledger_keeps_its_rules(ledger: Ledger) -> None
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=30 if ledger.engine.dialect.name == "sqlite" else 10,
+            max_examples=20 if ledger.engine.dialect.name == "sqlite" else 6,
             stateful_step_count=40,
             deadline=None,
             phases=(Phase.explicit, Phase.generate),  # a smaller example is not worth the suite's patience
