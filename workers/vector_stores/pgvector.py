@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, select, text
@@ -164,7 +164,7 @@ class PgVectorStore:
         if not keep or _find(connection, collection) is None:
             return 0
         table = _quote(collection)
-        kept = [node_id for node_ids in keep.values() for node_id in node_ids]
+        kept = _uuids(node_id for node_ids in keep.values() for node_id in node_ids)
         find = text(_FIND_STALE.format(table=table))
         stale = connection.execute(find, {"documents": list(keep), "kept": kept}).scalars().all()
         if not stale:
@@ -275,8 +275,8 @@ def _insert(
     """Copy nodes, in the order of their ids, straight into their table. False if some are there: nothing is done."""
     from psycopg.errors import UniqueViolation
 
-    ids = {"ids": [node.id for node in nodes]}
-    if connection.execute(text(_COUNT_HELD.format(table=table)), ids).scalar_one():
+    ids = _uuids(node.id for node in nodes)
+    if connection.execute(text(_COUNT_HELD.format(table=table)), {"ids": ids}).scalar_one():
         return False
     savepoint = connection.begin_nested()
     try:
@@ -286,6 +286,11 @@ def _insert(
         return False
     savepoint.commit()
     return True
+
+
+def _uuids(node_ids: Iterable[str]) -> str:
+    """An array of ids as Postgres reads it: psycopg would look at each of thousands for what is to be escaped."""
+    return f"{{{','.join(node_ids)}}}"
 
 
 def _upsert(
