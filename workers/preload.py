@@ -14,7 +14,7 @@ _ACCELERATED_TOKENIZER = "toktok"  # without it a vocabulary might have to be fe
 
 
 def preload(settings: Settings) -> None:
-    """Load the ledger's driver, the splitter and the default tokenizer: 50 MB and 0.3 s a child. Connects to nothing.
+    """Load the ledger's driver, the splitter and the default tokenizer: 35 MB and 0.3 s a child. Connects to nothing.
 
     The client of a server that speaks OpenAI's API is loaded too, if one is named.
 

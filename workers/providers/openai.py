@@ -164,7 +164,7 @@ def preload_client(settings: Settings) -> None:
     if (key or base_url != _OPENAI) and importlib.util.find_spec("openai"):
         from openai import AsyncOpenAI
 
-        client = AsyncOpenAI(base_url=base_url, api_key=key or "none")
+        client = AsyncOpenAI(base_url=_OPENAI, api_key="none")  # asks nothing; a wrong address is its job's to report
         _ = client.embeddings, client.chat.completions  # each is loaded when it is first asked for
 
 
