@@ -169,7 +169,7 @@ class PgVectorStore:
         stale = connection.execute(find, {"documents": list(keep), "kept": kept}).scalars().all()
         if not stale:
             return 0
-        return connection.execute(text(_REMOVE.format(table=table)), {"ids": list(stale)}).rowcount
+        return connection.execute(text(_REMOVE.format(table=table)), {"ids": _uuids(map(str, stale))}).rowcount
 
     def search(self, collection: str, vector: NDArray[np.float32], k: int) -> list[Match]:
         """The k nodes nearest by cosine, best first; ties by node id. Exact without an index, and for k above 500.
