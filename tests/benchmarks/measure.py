@@ -40,7 +40,7 @@ class Measurement:
         seconds: as the subject's program sees it, start-up excluded.
         cpu: processor time of the program, its workers and all servers.
         cpu_parts: the same by group: `program` (with its workers), `postgres`, `redis` (both servers).
-        memory: peaks of `program` (with its workers), `postgres`, and for docmill `redis` and `cache`.
+        memory: peaks of `program` (with its workers), and for docmill `redis` and `cache`.
         load: processes that wanted a core just before, by the system's average of a minute.
         nodes: stored when it had ended.
         stages: docmill's.
@@ -119,11 +119,11 @@ class _Turn:
         served = groups | ({"redis": self.stack.redis_pids} if self.subject.ours else {})
         self.stack.checkpoint()
         load = os.getloadavg()[0]
-        with MemoryMeter(groups) as memory:
+        with MemoryMeter(self.pids) as memory:
             before = {name: cpu_seconds(pids) for name, pids in served.items()}
             facts = _ask(self.program)
             cpu = {name: cpu_seconds(pids) - before[name] for name, pids in served.items()}
-        peaks = memory.peaks | (self.stack.redis_peaks() if self.subject.ours else {})
+        peaks = {"program": memory.peak} | (self.stack.redis_peaks() if self.subject.ours else {})
         found = self._checked(mode, facts)
         stages = {}
         if self.subject.ours:
