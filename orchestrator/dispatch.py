@@ -173,7 +173,8 @@ class _SliceWriter:
             if state is JobState.ENQUEUING:
                 batches.add(connection, job_id, new)
         failpoint("dispatch.slice_committed")
-        fill_window(self.connections, self.job)
+        if new:  # else commits fill the window
+            fill_window(self.connections, self.job)
         return state
 
 

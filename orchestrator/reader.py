@@ -48,8 +48,9 @@ class FileReader:
 
 def _listed(root: Path) -> Iterator[Document]:
     if root.is_dir():
+        beginning = os.path.join(root, "")  # noqa: PTH118 - as each path begins
         for path in _walk(str(root), Path(os.path.realpath(root))):
-            yield _document(path, os.path.relpath(path, root))
+            yield _document(path, path.removeprefix(beginning))
     else:
         yield _document(str(root), root.name)
 

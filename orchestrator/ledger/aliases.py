@@ -16,7 +16,7 @@ from orchestrator.ledger import batches
 from orchestrator.ledger.batches import NewBatch
 from orchestrator.ledger.documents import DocumentRow, code_points, known, lock, vanished_condition, version_of
 from orchestrator.ledger.jobs import JobRow
-from orchestrator.ledger.statements import pages
+from orchestrator.ledger.statements import one_of, pages
 from orchestrator.ledger.tables import documents, jobs
 
 __all__ = ["hold", "promote", "promote_from_vanished", "take_over"]
@@ -86,7 +86,7 @@ def take_over(connection: Connection, job: JobRow, rows: Iterable[DocumentRow]) 
 
 
 def _ids_of_aliases(connection: Connection, job: JobRow, owners: Sequence[str]) -> Iterable[str]:
-    of_owners = documents.c.alias_of.in_(owners)
+    of_owners = one_of(connection, documents.c.alias_of, owners)
     return connection.execute(
         select(documents.c.id).where(documents.c.collection == job.collection, of_owners)
     ).scalars()
@@ -107,7 +107,7 @@ def _heirs(
         columns = [documents.c[name] for name in _Alias._fields]
         rows = connection.execute(
             select(*columns)
-            .where(documents.c.collection == job.collection, documents.c.alias_of.in_(ids), condition)
+            .where(documents.c.collection == job.collection, one_of(connection, documents.c.alias_of, ids), condition)
             .order_by(code_points(connection))
             .with_for_update(of=documents)
         )
@@ -142,6 +142,6 @@ def _point_at(connection: Connection, collection: str, heir: str, ids: Iterable[
     for some in pages(ids):
         connection.execute(
             update(documents)
-            .where(documents.c.collection == collection, documents.c.id.in_(some))
+            .where(documents.c.collection == collection, one_of(connection, documents.c.id, some))
             .values(alias_of=heir)
         )

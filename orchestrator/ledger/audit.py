@@ -4,7 +4,7 @@ A difference between two streams may be the work of a commit that ran meanwhile.
 document is held: a commit locks its documents before it writes their nodes, and who holds a document waits for it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from orchestrator.contracts.report import TERMINAL_JOB_STATES, JobState
 from orchestrator.contracts.spec import PipelineSpec
 from orchestrator.ledger.documents import DocumentRow, claim, code_points, lock
 from orchestrator.ledger.engine import reading
+from orchestrator.ledger.statements import one_of
 from orchestrator.ledger.tables import collections, documents, jobs
 
 __all__ = [
@@ -96,7 +97,7 @@ def hold_unchanged(connection: Connection, collection: str, versions: Mapping[st
     lock(connection, collection, versions)
     rows = connection.execute(
         select(documents.c.id, documents.c.version).where(
-            documents.c.collection == collection, documents.c.id.in_(list(versions))
+            documents.c.collection == collection, one_of(connection, documents.c.id, versions)
         )
     )
     return {id for id, version in rows if version == versions[id]}
@@ -113,15 +114,17 @@ def held_unknown(connection: Connection, collection: str, ids: Iterable[str]) ->
     yield unknown
     connection.execute(
         delete(documents).where(
-            documents.c.collection == collection, documents.c.id.in_(unknown), documents.c.job_id == _NOBODY
+            documents.c.collection == collection,
+            one_of(connection, documents.c.id, unknown),
+            documents.c.job_id == _NOBODY,
         )
     )
 
 
-def forget_contents(connection: Connection, collection: str, ids: Iterable[str]) -> None:
+def forget_contents(connection: Connection, collection: str, ids: Collection[str]) -> None:
     """Forget what these documents said, so that the next ingestion does them again."""
     connection.execute(
         update(documents)
-        .where(documents.c.collection == collection, documents.c.id.in_(list(ids)))
+        .where(documents.c.collection == collection, one_of(connection, documents.c.id, ids))
         .values(content_hash="", stamp=None)
     )

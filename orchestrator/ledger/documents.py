@@ -1,12 +1,12 @@
 """What the ledger knows of documents: asked per slice, written by commits in order of enqueuing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, collate, delete, exists, func, select, update
 
 from orchestrator.ledger.clock import now
-from orchestrator.ledger.statements import insert_rows
+from orchestrator.ledger.statements import insert_rows, one_of
 from orchestrator.ledger.tables import documents, jobs, listings
 
 __all__ = [
@@ -64,19 +64,20 @@ def version_of(job_number: int, sequence: int) -> int:
 def known(connection: Connection, collection: str, ids: Sequence[str]) -> dict[str, KnownDocument]:
     """What is known of these ids, by id. One query."""
     columns = [documents.c[name] for name in KnownDocument._fields]
-    rows = connection.execute(select(*columns).where(documents.c.collection == collection, documents.c.id.in_(ids)))
-    return {row[0]: KnownDocument(*row) for row in rows}
+    is_asked = one_of(connection, documents.c.id, ids)
+    rows = connection.execute(select(*columns).where(documents.c.collection == collection, is_asked))
+    return {row[0]: KnownDocument(*row) for row in rows.all()}
 
 
 def known_bodies(
-    connection: Connection, collection: str, fingerprint: str, body_hashes: Iterable[str]
+    connection: Connection, collection: str, fingerprint: str, body_hashes: Collection[str]
 ) -> dict[str, str]:
     """{body hash: id} of documents that have nodes of this fingerprint. One query."""
     rows = connection.execute(
         select(documents.c.body_hash, func.min(documents.c.id))
         .where(
             documents.c.collection == collection,
-            documents.c.body_hash.in_(list(body_hashes)),
+            one_of(connection, documents.c.body_hash, body_hashes),
             documents.c.fingerprint == fingerprint,
             documents.c.alias_of.is_(None),
         )
@@ -85,9 +86,9 @@ def known_bodies(
     return dict(rows.all())
 
 
-def lock(connection: Connection, collection: str, ids: Iterable[str]) -> None:
+def lock(connection: Connection, collection: str, ids: Collection[str]) -> None:
     """Lock the rows of these documents until the transaction ends, in the order of `claim`: none waits in a circle."""
-    condition = and_(documents.c.collection == collection, documents.c.id.in_(list(ids)))
+    condition = and_(documents.c.collection == collection, one_of(connection, documents.c.id, ids))
     connection.execute(select(documents.c.id).where(condition).order_by(code_points(connection)).with_for_update())
 
 
@@ -187,7 +188,6 @@ def vanished(connection: Connection, job_id: str, limit: int) -> list[str]:
 
 def delete_documents(connection: Connection, collection: str, ids: Sequence[str]) -> int:
     """Forget documents; returns how many the ledger held. Their aliases are promoted before, or vanish themselves."""
-    rows: Any = connection.execute(
-        delete(documents).where(documents.c.collection == collection, documents.c.id.in_(ids))
-    )
+    is_named = one_of(connection, documents.c.id, ids)
+    rows: Any = connection.execute(delete(documents).where(documents.c.collection == collection, is_named))
     return int(rows.rowcount)

@@ -33,6 +33,9 @@ def create_ledger_engine(url: str, *, connect_timeout: float = 5.0) -> Engine:
                 connect_args={
                     "connect_timeout": max(2, round(connect_timeout)),
                     "application_name": "docmill",
+                    # Each statement is planned for the tables as they are. The plan of a prepared one stays as it was
+                    # when a table was nearly empty, while a first ingestion fills it: quadratic, until it is analyzed.
+                    "prepare_threshold": None,
                     # A network that went away without a word is noticed within half a minute, sending or waiting.
                     "keepalives_idle": 10,
                     "keepalives_interval": 5,

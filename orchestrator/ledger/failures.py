@@ -11,7 +11,7 @@ from sqlalchemy import Connection, exists, func, insert, select, update
 from orchestrator.contracts.documents import MAX_ID_BYTES
 from orchestrator.contracts.errors import DocumentError
 from orchestrator.ledger.clock import now
-from orchestrator.ledger.statements import pages
+from orchestrator.ledger.statements import one_of, pages
 from orchestrator.ledger.storable import storable
 from orchestrator.ledger.tables import failures, jobs
 
@@ -158,7 +158,7 @@ def resolve(connection: Connection, collection: str, job_number: int, ids: Itera
             update(failures)
             .where(
                 failures.c.collection == collection,
-                failures.c.document_id.in_(some),
+                one_of(connection, failures.c.document_id, some),
                 failures.c.resolved_at.is_(None),
                 failures.c.job_id.in_(earlier),
             )

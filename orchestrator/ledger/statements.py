@@ -1,14 +1,30 @@
 """Statements that Postgres and SQLite spell in two ways, and within what both can take."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, func, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    String,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import NullType, TypeEngine
 
-__all__ = ["advisory_lock", "insert_into", "insert_rows", "pages"]
+__all__ = ["advisory_lock", "insert_into", "insert_rows", "one_of", "pages"]
 
+_NULL = "NULL"
 _IDS_AT_ONCE = 5000  # Postgres takes 65,535 parameters, SQLite 32,766
 
 
@@ -22,19 +38,51 @@ def insert_rows(
 ) -> tuple[postgresql.Insert | sqlite.Insert, Sequence[Mapping[str, Any]] | None]:
     """The same for many rows, one at least, in their order; and the parameters to run it with.
 
-    Postgres takes an array a column: one short statement however many rows, where thousands of parameters would cost
-    more than the rows.
+    Postgres takes an array a column, and once what is the same in all rows: one short statement however many rows,
+    where thousands of parameters would cost more than the rows.
     """
     insert = insert_into(connection, table)
     if isinstance(insert, sqlite.Insert):
         return insert, rows
-    names = list(rows[0])
-    arrays = [
-        bindparam(name, [row[name] for row in rows], postgresql.ARRAY(table.c[name].type), unique=True)
-        for name in names
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    arrays = {name: values for name, values in columns.items() if any(value != values[0] for value in values)}
+    if not arrays:  # a single row
+        arrays = dict(columns)
+    found = func.unnest(*(_array(table.c[name], values) for name, values in arrays.items()))
+    rendered = found.table_valued(*arrays).render_derived()
+    selected = [
+        rendered.c[name] if name in arrays else bindparam(name, values[0], table.c[name].type, unique=True)
+        for name, values in columns.items()
     ]
-    found = func.unnest(*arrays).table_valued(*names).render_derived()
-    return insert.from_select(names, select(*(found.c[name] for name in names))), None
+    return insert.from_select(list(columns), select(*selected)), None
+
+
+def one_of(connection: Connection, column: Column[str], values: Collection[str]) -> ColumnElement[bool]:
+    """The column holds one of these texts: a single parameter on Postgres, however many they are."""
+    if connection.dialect.name != "postgresql":
+        return column.in_(values)
+    return column == any_(_array(column, values))
+
+
+def _array(column: Column[Any], values: Collection[Any]) -> ColumnElement[Any]:
+    """Values as an array, written out where that is simple: psycopg spends 4 us on each element of a list."""
+    if isinstance(column.type, String):
+        return _literal([_NULL if value is None else _quoted(value) for value in values], Text())
+    if isinstance(column.type, Integer):
+        return _literal([_NULL if value is None else str(value) for value in values], BigInteger())
+    return bindparam(column.name, list(values), postgresql.ARRAY(column.type), unique=True)
+
+
+def _literal(elements: Sequence[str], of: TypeEngine[Any]) -> ColumnElement[Any]:
+    # Of no type of its own, the parameter is an array to Postgres, read once. A cast text would be read at every row.
+    parameter = bindparam("array", f"{{{','.join(elements)}}}", NullType(), unique=True)
+    return cast(parameter, postgresql.ARRAY(of))
+
+
+def _quoted(value: str) -> str:
+    """A text as an element of an array: https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def pages(ids: Iterable[str]) -> Iterator[list[str]]:

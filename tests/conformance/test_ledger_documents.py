@@ -95,6 +95,48 @@ def test_thousand_documents_take_a_few_statements(ledger: Ledger, ask: Callable[
     assert 1 <= len(sent) <= 3, sent
 
 
+_AWKWARD = [
+    'a"b',
+    "a\\b",
+    "{a,b}",
+    "a,b",
+    "NULL",
+    " ",
+    "it's",
+    "100%",
+    "%s",
+    ":id",
+    "a\nb",
+    "日本語/é",
+    "a\\",
+    '"',
+    "😀",
+]
+
+
+def test_ids_of_any_characters_are_kept_apart(ledger: Ledger) -> None:
+    """Quotes, backslashes, braces, commas, the word NULL: an id is written, found and deleted as it is."""
+    assert ledger.write(*(row(id, body=id) for id in _AWKWARD)) == set(_AWKWARD)
+    found = ledger.call(documents.known, "handbook", _AWKWARD)
+    assert {id: known.body_hash for id, known in found.items()} == {id: id for id in _AWKWARD}
+    owners = ledger.call(documents.known_bodies, "handbook", FINGERPRINT, _AWKWARD)
+    assert owners == {id: id for id in _AWKWARD}
+    for id in _AWKWARD:
+        assert ledger.call(documents.delete_documents, "handbook", [id]) == 1
+    assert ledger.documents() == {}
+
+
+def test_rows_that_are_alike_or_alone_are_written_whole(ledger: Ledger) -> None:
+    """Columns in which all rows say the same, or nothing, are written as those in which they differ."""
+    alike = [row(id, body="same", version=5)._replace(stamp=None) for id in ("a", "b")]
+    other = row("c", body="same", version=5)._replace(stamp="s", nodes_hash=None, payload=b'\x00"\\')
+    ledger.write(*alike)
+    ledger.write(other)
+    found = ledger.documents()
+    for written in (*alike, other):
+        assert {name: found[written.id][name] for name in written._fields} == written._asdict()
+
+
 def test_stamps_are_refreshed_and_nothing_else(ledger: Ledger) -> None:
     """A file that was only touched gets its new stamp, and keeps version and hashes."""
     ledger.write(row("a", version=2), row("b"))
