@@ -150,16 +150,15 @@ class Chain:
                     break
             bill.cache_hits += sum(1 for index in cached if index < first)
             with bound_contextvars(document=result.document.id):
-                for index, after in self._steps_from(first, nodes, result):
-                    if index in cached:
-                        bill.cache_misses += 1
-                        made[keys[result.document.id, index]] = after
+                for index, after in self._steps_from(first, nodes, result, cached):
+                    bill.cache_misses += 1
+                    made[keys[result.document.id, index]] = after
         self.cache.put_many(made)
 
     def _steps_from(
-        self, first: int, nodes: list[Node] | None, result: DocumentResult
+        self, first: int, nodes: list[Node] | None, result: DocumentResult, cached: Sequence[int]
     ) -> Iterator[tuple[int, list[Node]]]:
-        """Run the steps of one document from `first` on; yields (step, its nodes), and fills in the result."""
+        """Run the steps of one document from `first` on; fills in the result, and yields (step, its nodes) to be cached."""
         # Copies: documents with equal content share what was found, and the next step may change it.
         result.nodes = _as_it_came(result.document) if nodes is None else _copies(nodes)
         for index, step in enumerate(self.steps[first:], start=first):
@@ -174,9 +173,10 @@ class Chain:
                 result.nodes = []
                 _log.info("document failed", stage=stage, transformation=step.name, error=error)
                 return
-            # The next step may change the nodes it is handed, and this step's result is still to be cached.
-            is_last = index == len(self.steps) - 1
-            yield index, result.nodes if is_last else _copies(result.nodes)
+            if index in cached:
+                # The next step may change the nodes it is handed, and this step's result is still to be cached.
+                is_last = index == len(self.steps) - 1
+                yield index, result.nodes if is_last else _copies(result.nodes)
 
     def _embed(self, embedder: Embedder, nodes: Sequence[Node], bill: BatchBill) -> None:
         """Give every node its vector, paying only for texts that nobody has embedded yet."""

@@ -1,5 +1,6 @@
 """The payload of a batch: its documents as bytes in the ledger, compressed, capped when opened."""
 
+import threading
 from typing import Any, NamedTuple
 
 import msgpack
@@ -10,6 +11,7 @@ from orchestrator.contracts.errors import PayloadError
 __all__ = ["BatchDocument", "decode_payload", "encode_payload", "pack", "serialize", "unpack"]
 
 _ZSTD_LEVEL = 1  # the payload is written once and read once: speed counts
+_kept = threading.local()
 MAX_UNPACKED_BYTES = 1 << 30  # a bomb stops here; the largest document allowed is far below
 
 
@@ -53,7 +55,16 @@ def serialize(value: Any) -> bytes:
 
 def pack(value: Any) -> bytes:
     """msgpack, then zstd, with a checksum. Raises what `serialize` raises."""
-    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compress(serialize(value))
+    return _compressor().compress(serialize(value))
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    """This thread's: to make one costs as much as to compress a small document, and no two threads may share one."""
+    try:
+        found: zstandard.ZstdCompressor = _kept.compressor
+    except AttributeError:
+        found = _kept.compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True)
+    return found
 
 
 def unpack(data: bytes, *, max_bytes: int = MAX_UNPACKED_BYTES) -> Any:
