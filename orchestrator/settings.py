@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     batch_bytes: int = Field(default=1024 * 1024, ge=1, description="bytes of documents in a batch, about")
     max_document_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="larger documents are refused")
     window: int = Field(default=32, ge=2, description="published and unfinished batches of one job at most")
-    segment_batches: int = Field(default=8, ge=1, description="batches gathered into one commit at most")
+    segment_batches: int = Field(default=4, ge=1, description="batches gathered into one commit at most")
     segment_bytes: int = Field(default=16 * 1024 * 1024, ge=1, description="bytes of nodes gathered into one commit")
     mass_delete_share: float = Field(default=0.5, ge=0, le=1, description="share of a collection a job may delete")
     cache_bytes: int | None = Field(
