@@ -39,6 +39,7 @@ _BUILD_MEMORY = "512MB"  # HNSW is built many times faster while its graph fits
 _STREAM_ROWS = 5000
 _MAKING_LOCK = 0x646F636D696C6C01  # advisory: one transaction at a time makes or drops collections
 
+# EXTERNAL: not compressed. Postgres' own compression takes half of the time of a COPY, to save a third of the text.
 _MAKE = """
 CREATE TABLE {table} (
     id uuid CONSTRAINT {primary_key} PRIMARY KEY,
@@ -53,6 +54,7 @@ CREATE TABLE {table} (
     next_id uuid,
     embedding vector({dimension}) NOT NULL
 );
+ALTER TABLE {table} ALTER COLUMN text SET STORAGE EXTERNAL;
 CREATE INDEX {document_index} ON {table} (document_id)
 """
 
@@ -297,7 +299,7 @@ def _upsert(
     connection: Connection, driver: Driver[Any], table: str, nodes: Sequence[Node], matrix: NDArray[np.float32]
 ) -> None:
     """Bring the nodes over a table of their own into theirs, which may hold some of them."""
-    connection.execute(text(f"CREATE TEMPORARY TABLE {_STAGED} (LIKE {table}) ON COMMIT DROP"))
+    connection.execute(text(f"CREATE TEMPORARY TABLE {_STAGED} (LIKE {table} INCLUDING STORAGE) ON COMMIT DROP"))
     copy_rows(driver, _STAGED, nodes, matrix)
     connection.execute(text(_UPSERT.format(table=table)))
     connection.execute(text(f"DROP TABLE {_STAGED}"))  # the same transaction may upsert again
