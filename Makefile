@@ -11,6 +11,9 @@ Q ?= How do I add workers on another machine?
 COLLECTION = demo-$(shell printf '%s' "$(DOCS)" | cksum | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
+# Hundreds of processes start in the tests: without their bytecode each would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test bench bench-curve bench-embedding chaos lint lock clean
 
 help:  ## Say what there is to make.
