@@ -158,7 +158,7 @@ class Chain:
     def _steps_from(
         self, first: int, nodes: list[Node] | None, result: DocumentResult, cached: Sequence[int]
     ) -> Iterator[tuple[int, list[Node]]]:
-        """Run the steps of one document from `first` on; fills in the result, and yields (step, its nodes) to be cached."""
+        """Run the steps of one document from `first` on; fills in the result, yields (step, its nodes) to be cached."""
         # Copies: documents with equal content share what was found, and the next step may change it.
         result.nodes = _as_it_came(result.document) if nodes is None else _copies(nodes)
         for index, step in enumerate(self.steps[first:], start=first):

@@ -1,8 +1,8 @@
 """`python -m tests.benchmarks.embedding`: what is left of an embedder's own speed, and of that of ever more workers.
 
-A model that computes: nodes a second by two workers, over those of the embedder alone in two processes; and what is left
-of that in a loop that cuts the texts first. A service that answers after 100 ms, one call at once a process: nodes a
-second by so many workers over those of one, each worker with as much to do.
+A model that computes: nodes a second by two workers, over those of the embedder alone in two processes; and what is
+left of that in a loop that cuts the texts first. A service that answers after 100 ms, one call at once a process: nodes
+a second by so many workers over those of one, each worker with as much to do.
 """
 
 from __future__ import annotations
