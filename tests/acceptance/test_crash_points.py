@@ -164,7 +164,7 @@ def crash_settings(
         segment_batches=2,
         modules="tests.crashing",
         heartbeat=0.5,
-        stale_after=2.0,
+        stale_after=3.0,  # longer than a busy machine needs to deliver the message of a dead child again
         reconcile_every=0.5,
         lost_after=1.0,
         forgotten_after=1.0,
