@@ -10,10 +10,10 @@ Q ?= How do I add workers on another machine?
 # A collection for each folder, so that one demo does not count another's documents as vanished.
 COLLECTION = demo-$(shell printf '%s' "$(DOCS)" | cksum | cut -d' ' -f1)
 
-.DEFAULT_GOAL := help
 # Hundreds of processes start in the tests: without their bytecode each would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
+.DEFAULT_GOAL := help
 .PHONY: help demo test bench bench-curve bench-embedding chaos lint lock clean
 
 help:  ## Say what there is to make.

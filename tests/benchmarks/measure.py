@@ -115,8 +115,9 @@ class _Turn:
             return self._measured(mode)
 
     def _measured(self, mode: str) -> Measurement:
-        groups = {"program": self.pids, "postgres": [self.stack.postgres_pid]}
-        served = groups | ({"redis": self.stack.redis_pids} if self.subject.ours else {})
+        served = {"program": self.pids, "postgres": [self.stack.postgres_pid]}
+        if self.subject.ours:
+            served["redis"] = self.stack.redis_pids
         self.stack.checkpoint()
         load = os.getloadavg()[0]
         with MemoryMeter(self.pids) as memory:
