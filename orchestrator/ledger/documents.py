@@ -61,7 +61,7 @@ def version_of(job_number: int, sequence: int) -> int:
     return (job_number << 32) + sequence
 
 
-def known(connection: Connection, collection: str, ids: Sequence[str]) -> dict[str, KnownDocument]:
+def known(connection: Connection, collection: str, ids: Collection[str]) -> dict[str, KnownDocument]:
     """What is known of these ids, by id. One query."""
     columns = [documents.c[name] for name in KnownDocument._fields]
     is_asked = one_of(connection, documents.c.id, ids)
@@ -186,7 +186,7 @@ def vanished(connection: Connection, job_id: str, limit: int) -> list[str]:
     )
 
 
-def delete_documents(connection: Connection, collection: str, ids: Sequence[str]) -> int:
+def delete_documents(connection: Connection, collection: str, ids: Collection[str]) -> int:
     """Forget documents; returns how many the ledger held. Their aliases are promoted before, or vanish themselves."""
     is_named = one_of(connection, documents.c.id, ids)
     rows: Any = connection.execute(delete(documents).where(documents.c.collection == collection, is_named))

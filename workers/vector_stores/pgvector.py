@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, select, text
@@ -15,6 +15,7 @@ from orchestrator.contracts.errors import CollectionMismatch, ConfigurationError
 from orchestrator.contracts.hashing import digest
 from orchestrator.contracts.nodes import Node
 from orchestrator.contracts.spec import COLLECTION_PATTERN
+from orchestrator.ledger.statements import array_literal
 from orchestrator.ledger.tables import collections
 from workers.vector_stores.contract import Collection, Match
 from workers.vector_stores.pgvector_rows import COLUMNS, copy_rows
@@ -166,12 +167,12 @@ class PgVectorStore:
         if not keep or _find(connection, collection) is None:
             return 0
         table = _quote(collection)
-        kept = _uuids(node_id for node_ids in keep.values() for node_id in node_ids)
+        kept = array_literal(node_id for node_ids in keep.values() for node_id in node_ids)
         find = text(_FIND_STALE.format(table=table))
-        stale = connection.execute(find, {"documents": list(keep), "kept": kept}).scalars().all()
+        stale = connection.execute(find, {"documents": array_literal(keep), "kept": kept}).scalars().all()
         if not stale:
             return 0
-        return connection.execute(text(_REMOVE.format(table=table)), {"ids": _uuids(map(str, stale))}).rowcount
+        return connection.execute(text(_REMOVE.format(table=table)), {"ids": array_literal(map(str, stale))}).rowcount
 
     def search(self, collection: str, vector: NDArray[np.float32], k: int) -> list[Match]:
         """The k nodes nearest by cosine, best first; ties by node id. Exact without an index, and for k above 500.
@@ -277,7 +278,7 @@ def _insert(
     """Copy nodes, in the order of their ids, straight into their table. False if some are there: nothing is done."""
     from psycopg.errors import UniqueViolation
 
-    ids = _uuids(node.id for node in nodes)
+    ids = array_literal(node.id for node in nodes)
     if connection.execute(text(_COUNT_HELD.format(table=table)), {"ids": ids}).scalar_one():
         return False
     savepoint = connection.begin_nested()
@@ -288,11 +289,6 @@ def _insert(
         return False
     savepoint.commit()
     return True
-
-
-def _uuids(node_ids: Iterable[str]) -> str:
-    """An array of ids as Postgres reads it: psycopg would look at each of thousands for what is to be escaped."""
-    return f"{{{','.join(node_ids)}}}"
 
 
 def _upsert(
