@@ -8,13 +8,14 @@ The head is compressed msgpack; the vectors are one raw little-endian float32 ma
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from orchestrator.contracts.errors import PayloadError
 from orchestrator.contracts.nodes import Node, node_id
-from orchestrator.contracts.payload import BatchDocument, pack, unpack
+from orchestrator.contracts.payload import BatchDocument, deserialize, pack, serialize, unpack
 from orchestrator.ledger.failures import Failure
 from workers.chain import BatchResult, DocumentResult
 
@@ -22,7 +23,7 @@ __all__ = ["decode_result", "encode_result"]
 
 _HEADER = struct.Struct(">2sBI")
 _MAGIC = b"DM"
-_VERSION = 1
+_VERSION = 2
 
 
 def encode_result(result: BatchResult) -> bytes:
@@ -79,20 +80,35 @@ def _pack_document(result: DocumentResult) -> tuple[Any, ...]:
     failure = result.failure
     return (
         tuple(result.document._replace(content=b"", metadata={})),
-        [(node.text, node.metadata, node.start, node.end, node.token_count) for node in result.nodes],
+        list(_pack_nodes(result.nodes)),
         None if failure is None else {name: getattr(failure, name) for name in Failure.__dataclass_fields__},
     )
+
+
+def _pack_nodes(nodes: Sequence[Node]) -> Iterator[tuple[Any, ...]]:
+    """Their fields, with metadata as bytes: None where they are those of the node before, as most are."""
+    before = None
+    for node in nodes:
+        metadata = serialize(node.metadata)
+        yield node.text, None if metadata == before else metadata, node.start, node.end, node.token_count
+        before = metadata
 
 
 def _unpack_document(fields: tuple[Any, ...], collection: str) -> DocumentResult:
     document, nodes, failure = fields
     result = DocumentResult(BatchDocument(*document), failure=None if failure is None else Failure(**failure))
-    result.nodes = [
-        Node(text=text, metadata=metadata, start=start, end=end, token_count=tokens)
-        for text, metadata, start, end, tokens in nodes
-    ]
+    result.nodes = list(_unpack_nodes(nodes))
     _bind_identity(collection, result.document.id, result.nodes)
     return result
+
+
+def _unpack_nodes(packed: Sequence[tuple[Any, ...]]) -> Iterator[Node]:
+    """The inverse of `_pack_nodes`. Nodes with equal metadata share one object, which nobody changes any more."""
+    shared: dict[str, Any] = {}
+    for text, metadata, start, end, token_count in packed:
+        if metadata is not None:
+            shared = deserialize(metadata)
+        yield Node(text=text, metadata=shared, start=start, end=end, token_count=token_count)
 
 
 def _bind_identity(collection: str, document_id: str, nodes: list[Node]) -> None:

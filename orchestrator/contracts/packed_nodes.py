@@ -9,7 +9,7 @@ import msgpack
 
 from orchestrator.contracts.errors import ConfigurationError, PayloadError
 from orchestrator.contracts.nodes import Node
-from orchestrator.contracts.payload import pack, serialize, unpack
+from orchestrator.contracts.payload import deserialize, pack, serialize, unpack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ def unpack_handed(data: bytes) -> list[Node]:
         PayloadError: the bytes are damaged.
     """
     try:
-        found = msgpack.unpackb(data, unicode_errors="surrogatepass", strict_map_key=False)
+        found = deserialize(data)
         return [Node(text=text, metadata=metadata, start=start, end=end) for text, metadata, start, end in found]
     except (TypeError, ValueError, msgpack.UnpackException) as error:
         raise PayloadError(f"nodes of {len(data)} bytes are damaged: {error}") from error

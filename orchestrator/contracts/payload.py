@@ -8,7 +8,7 @@ import zstandard
 
 from orchestrator.contracts.errors import PayloadError
 
-__all__ = ["BatchDocument", "decode_payload", "encode_payload", "pack", "serialize", "unpack"]
+__all__ = ["BatchDocument", "decode_payload", "deserialize", "encode_payload", "pack", "serialize", "unpack"]
 
 _ZSTD_LEVEL = 1  # the payload is written once and read once: speed counts
 _kept = threading.local()
@@ -53,6 +53,15 @@ def serialize(value: Any) -> bytes:
     return packed
 
 
+def deserialize(data: bytes) -> Any:
+    """The inverse of `serialize`.
+
+    Raises:
+        TypeError, ValueError, msgpack.UnpackException: the bytes are damaged.
+    """
+    return msgpack.unpackb(data, unicode_errors="surrogatepass", strict_map_key=False)
+
+
 def pack(value: Any) -> bytes:
     """msgpack, then zstd, with a checksum. Raises what `serialize` raises."""
     return _compressor().compress(serialize(value))
@@ -78,7 +87,7 @@ def unpack(data: bytes, *, max_bytes: int = MAX_UNPACKED_BYTES) -> Any:
         if not 0 <= size <= max_bytes:
             raise PayloadError(f"payload unpacks to {size} bytes; allowed are 0 to {max_bytes}")
         raw = zstandard.decompress(data, max_output_size=max_bytes)
-        return msgpack.unpackb(raw, unicode_errors="surrogatepass", strict_map_key=False)
+        return deserialize(raw)
     except (zstandard.ZstdError, TypeError, ValueError, msgpack.UnpackException) as error:
         raise PayloadError(f"payload of {len(data)} bytes is damaged: {error}") from error
 

@@ -305,6 +305,15 @@ def test_text_that_postgres_cannot_hold(store: PgVectorStore, engine: Engine, na
     assert store.count(name) == 0
 
 
+def test_a_number_that_postgres_cannot_hold(store: PgVectorStore, engine: Engine, name: str) -> None:
+    """A span beyond 32 bits is the fault of a document, and nothing of the call is written."""
+    written = nodes(3)
+    written[1].end = 1 << 31
+    with pytest.raises(DocumentError, match="cannot be stored"), engine.begin() as connection:
+        store.upsert(connection, name, written)
+    assert store.count(name) == 0
+
+
 def test_connection_lost_while_writing(store: PgVectorStore, engine: Engine, name: str) -> None:
     """A connection that breaks while rows stream is a service that cannot be reached, and nothing is written."""
 
