@@ -43,6 +43,7 @@ _NULL = b"\xff\xff\xff\xff"
 _LENGTH = Struct(">i").pack
 _INTEGER = Struct(">ii").pack
 _INTEGER_BYTES = 4
+_UUID = (16).to_bytes(4, "big")
 _JSONB_VERSION = b"\x01"  # jsonb_recv in Postgres' jsonb.c: a version, then the text
 _BLOCK_ROWS = 256  # written at once: a megabyte of rows, about
 
@@ -99,13 +100,15 @@ def _integer(value: int | None) -> bytes:
 
 
 def _uuid(value: str | None) -> bytes:
-    return _field(bytes.fromhex(value)) if value else _NULL
+    return _UUID + bytes.fromhex(value) if value else _NULL
 
 
 def _vectors(matrix: NDArray[np.float32]) -> Iterator[bytes]:
     """vector_recv in pgvector's vector.c: the dimension and a zero as int16, then float32; all big-endian."""
     dimension = matrix.shape[1]
-    header = dimension.to_bytes(2, "big") + b"\0\0"
-    for start in range(0, len(matrix), _BLOCK_ROWS):
-        for row in matrix[start : start + _BLOCK_ROWS].astype(">f4"):
-            yield _field(header + row.tobytes())
+    header = _LENGTH(4 + 4 * dimension) + dimension.to_bytes(2, "big") + b"\0\0"
+    size = 4 * dimension
+    for first in range(0, len(matrix), _BLOCK_ROWS):
+        block = matrix[first : first + _BLOCK_ROWS].astype(">f4").tobytes()
+        for start in range(0, len(block), size):
+            yield header + block[start : start + size]
