@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from orchestrator.runtime import worker_environment
 from orchestrator.settings import Settings
 from tests.deployment import wait_for
-from tests.rabbitmq import free_port
+from tests.ports import free_port
 
 __all__ = ["Answer", "FlowerServer"]
 

@@ -1,7 +1,6 @@
 """A RabbitMQ for tests: one node on loopback, with data, cookie and port mapper of its own."""
 
 import os
-import random
 import shutil
 import signal
 import socket
@@ -11,29 +10,15 @@ from pathlib import Path
 
 from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable
 from orchestrator.embedded.processes import log_tail, wait_until
+from tests.ports import free_port
 from tests.tls import Certificate
 
-__all__ = ["RabbitServer", "free_port"]
+__all__ = ["RabbitServer"]
 
 _START_SECONDS = 60.0  # 5 s as a rule
 _SYSTEM_USER = "rabbitmq"  # of the distribution's package; root runs the server as it
 _GREETING = b"AMQP\x00\x00\x09\x01"  # a server of AMQP 0-9-1 answers it
-_PORTS = range(
-    15_000, 32_000
-)  # below those that the system gives to connections: one could take a port before its server
-_given: set[int] = set()
 _PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on, never the same twice in one process."""
-    while True:
-        port = random.choice(_PORTS)  # noqa: S311 - no secret
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
-                return port
 
 
 class RabbitServer:

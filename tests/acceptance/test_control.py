@@ -1,11 +1,5 @@
 """Jobs are paused, resumed and put before others; each can be asked for twice."""
 
-import fcntl
-import os
-import pty
-import subprocess
-import sys
-import termios
 from pathlib import Path
 
 import pytest
@@ -14,8 +8,8 @@ from orchestrator import Document, JobState
 from orchestrator.contracts.errors import ConfigurationError, JobNotFound
 from orchestrator.contracts.report import BatchState
 from orchestrator.job import Job
-from orchestrator.runtime import worker_environment
 from tests.deployment import Deployment, wait_for
+from tests.terminal import Terminal
 from tests.transformations import Slow
 
 pytestmark = pytest.mark.acceptance
@@ -78,30 +72,12 @@ def test_ctrl_c_asks_whether_to_detach_or_to_cancel(
     folder = tmp_path / "docs"
     folder.mkdir()
     (folder / "one.txt").write_text("No worker runs, so this waits.")
-    terminal, client = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.cli", "ingest", str(folder), "--embedder", "hashed"],
-        env={**os.environ, **worker_environment(deployment.settings)},
-        stdin=client,
-        stdout=client,
-        stderr=client,
-        start_new_session=True,
-        preexec_fn=_take_terminal,
-    )
-    os.close(client)
-    said = ""
-    while "documents" not in said:
-        said += os.read(terminal, 4096).decode()
-    os.write(terminal, b"\x03")
-    while "ancel it?" not in said:
-        said += os.read(terminal, 4096).decode()
-    os.write(terminal, f"{answer}\n".encode())
-    assert process.wait(20) == 130
-    os.close(terminal)
+    terminal = Terminal(deployment, "ingest", str(folder), "--embedder", "hashed")
+    terminal.read_until("documents")
+    terminal.press_ctrl_c()
+    terminal.read_until("ancel it?")
+    terminal.type_line(answer)
+    said = terminal.read_to_the_end()
+    assert terminal.process.wait(20) == 130
     job = said.split("job ")[1][:12]
     assert Job(deployment.connections, job).state is state
-
-
-def _take_terminal() -> None:
-    """Make the terminal on standard input the one that Ctrl-C comes from."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -16,7 +16,7 @@ from orchestrator import Document, JobState
 from orchestrator.contracts.messages import TRANSFORM
 from orchestrator.runtime import worker_environment
 from tests.deployment import Deployment, wait_for
-from tests.rabbitmq import free_port
+from tests.ports import free_port
 from tests.transformations import Bursting, Flaky, Poisonous
 
 pytestmark = pytest.mark.acceptance

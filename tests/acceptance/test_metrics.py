@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from orchestrator import Document, JobState
 from orchestrator.runtime import worker_environment
 from tests.deployment import Deployment, wait_for
-from tests.rabbitmq import free_port
+from tests.ports import free_port
 from tests.transformations import Flaky
 from workers.metrics.ledger import LedgerCollector
 from workers.metrics.names import LEDGER_METRICS, WORKER_METRICS

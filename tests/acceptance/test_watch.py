@@ -1,14 +1,10 @@
 """`docmill status --watch` as it is seen: in a terminal of 80 columns, piped, as JSON, and when it is interrupted."""
 
-import fcntl
 import json
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import pytest
@@ -17,11 +13,10 @@ from orchestrator import Document, JobState
 from orchestrator.job import Job
 from orchestrator.runtime import worker_environment
 from tests.deployment import Deployment, run_docmill
+from tests.terminal import Terminal
 from tests.transformations import Slow
 
 pytestmark = pytest.mark.acceptance
-
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def _corpus(name: str, count: int) -> list[Document]:
@@ -35,53 +30,6 @@ def _slow_job(deployment: Deployment, name: str, count: int = 100) -> Job:
     return deployment.pipeline(name, Slow(seconds=0.05)).enqueue(_corpus(name, count))
 
 
-class _Terminal:
-    """`docmill` in a terminal of 80 columns."""
-
-    def __init__(self, deployment: Deployment, *arguments: str) -> None:
-        self._terminal, client = pty.openpty()
-        fcntl.ioctl(client, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.cli", *arguments],
-            env={**os.environ, **worker_environment(deployment.settings), "TERM": "xterm"},
-            stdin=client,
-            stdout=client,
-            stderr=client,
-            start_new_session=True,
-            preexec_fn=_take_terminal,
-        )
-        os.close(client)
-        self._read = b""
-
-    @property
-    def said(self) -> str:
-        """What was said so far, without colours and movements; a sequence may have come in two parts."""
-        return _CONTROL.sub("", self._read.decode(errors="ignore"))
-
-    def read_until(self, text: str) -> None:
-        """Wait until it has said so."""
-        while text not in self.said:
-            self._read += os.read(self._terminal, 4096)
-
-    def press_ctrl_c(self) -> None:
-        os.write(self._terminal, b"\x03")
-
-    def read_to_the_end(self) -> str:
-        """All that was said."""
-        try:
-            while found := os.read(self._terminal, 4096):
-                self._read += found
-        except OSError:  # Linux says so when the other side is closed
-            pass
-        os.close(self._terminal)
-        return self.said
-
-
-def _take_terminal() -> None:
-    """Make the terminal on standard input the one that Ctrl-C comes from."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 def test_a_job_is_followed_to_its_end(deployment: Deployment) -> None:
     """In a terminal of 80 columns it is redrawn, piped it is a line a change; then comes the report, and an exit code.
 
@@ -90,7 +38,7 @@ def test_a_job_is_followed_to_its_end(deployment: Deployment) -> None:
     deployment.start_worker(concurrency=2)
     documents = [*_corpus("seen", 120), Document(id="bad", text=" ")]
     job = deployment.pipeline("seen", Slow(seconds=0.05)).enqueue(documents)
-    terminal = _Terminal(deployment, "status", "--watch", job.id)
+    terminal = Terminal(deployment, "status", "--watch", job.id)
     piped = run_docmill(["status", "-w", job.id], worker_environment(deployment.settings))
 
     assert piped.returncode == 3, piped.stderr
@@ -142,7 +90,7 @@ def test_all_unfinished_jobs_are_followed_as_json(deployment: Deployment) -> Non
 def test_ctrl_c_ends_the_watching_alone(deployment: Deployment) -> None:
     """Ctrl-C asks nothing and stops nothing; a job that is cancelled ends the watching with another exit code."""
     job = _slow_job(deployment, "left")
-    terminal = _Terminal(deployment, "status", "--watch", job.id)
+    terminal = Terminal(deployment, "status", "--watch", job.id)
     terminal.read_until("waiting for a worker")
     terminal.press_ctrl_c()
     assert "nothing was stopped" in terminal.read_to_the_end()
@@ -174,7 +122,7 @@ def test_ingest_shows_the_same(deployment: Deployment, tmp_path: Path) -> None:
         '[[transformations]]\nname = "sentence_splitter"\nchunk_size = 64\nchunk_overlap = 8\n'
         '[[transformations]]\nname = "embed"\nembedder = "hashed"\n'
     )
-    terminal = _Terminal(deployment, "ingest", str(folder), "-c", "shown", "--pipeline", str(pipeline))
+    terminal = Terminal(deployment, "ingest", str(folder), "-c", "shown", "--pipeline", str(pipeline))
     said = terminal.read_to_the_end()
     assert terminal.process.wait(20) == 0, said
     assert re.search(r"\d+ of 120 documents  \d+ nodes  \d+ nodes/s  [\d,]+ tokens", said)

@@ -27,7 +27,8 @@ from orchestrator.pipeline import IngestionPipeline
 from orchestrator.runtime import worker_environment
 from orchestrator.settings import Settings, load_settings
 from tests.deployment import Deployment, Worker, run_docmill, wait_for
-from tests.rabbitmq import RabbitServer, free_port
+from tests.ports import free_port
+from tests.rabbitmq import RabbitServer
 from tests.services import Services, missing
 from tests.tls import Certificate, TlsDoor, make_certificate
 from workers.transformations import Embed
