@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +141,8 @@ class PgVectorStore:
         Raises:
             CollectionMismatch: a vector has another dimension than the collection.
             ConfigurationError: the collection does not exist, or a node has no finite vector.
-            DocumentError: a node holds what Postgres cannot: NUL or half a surrogate pair, or NaN in its metadata.
+            DocumentError: a node holds what Postgres cannot: NUL or half a surrogate pair, NaN in its metadata, or a
+                number of more than 32 bits.
             ServiceUnreachable: the connection broke.
         """
         from psycopg import Connection, DataError, OperationalError
@@ -156,7 +156,7 @@ class PgVectorStore:
         try:
             if not _insert(connection, driver, _quote(collection), nodes, matrix):
                 _upsert(connection, driver, _quote(collection), nodes, matrix)
-        except (DataError, UnicodeEncodeError, struct.error) as error:
+        except (DataError, OverflowError, UnicodeEncodeError) as error:
             raise DocumentError("upsert", f"a node cannot be stored in Postgres: {str(error).strip()}") from error
         except OperationalError as error:
             connection.invalidate(error)  # SQLAlchemy did not see it break, and would fail again rolling back
