@@ -15,7 +15,7 @@ import numpy as np
 
 from orchestrator.contracts.errors import PayloadError
 from orchestrator.contracts.nodes import Node, node_id
-from orchestrator.contracts.payload import BatchDocument, deserialize, pack, serialize, unpack
+from orchestrator.contracts.payload import BatchDocument, pack, serialize, unpack
 from orchestrator.ledger.failures import Failure
 from workers.chain import BatchResult, DocumentResult
 
@@ -86,12 +86,12 @@ def _pack_document(result: DocumentResult) -> tuple[Any, ...]:
 
 
 def _pack_nodes(nodes: Sequence[Node]) -> Iterator[tuple[Any, ...]]:
-    """Their fields, with metadata as bytes: None where they are those of the node before, as most are."""
+    """Their fields; no metadata where they are those of the node before, as most are."""
     before = None
     for node in nodes:
-        metadata = serialize(node.metadata)
-        yield node.text, None if metadata == before else metadata, node.start, node.end, node.token_count
-        before = metadata
+        found = serialize(node.metadata)  # to Python 1, 1.0 and True would be equal
+        yield node.text, None if found == before else node.metadata, node.start, node.end, node.token_count
+        before = found
 
 
 def _unpack_document(fields: tuple[Any, ...], collection: str) -> DocumentResult:
@@ -107,7 +107,7 @@ def _unpack_nodes(packed: Sequence[tuple[Any, ...]]) -> Iterator[Node]:
     shared: dict[str, Any] = {}
     for text, metadata, start, end, token_count in packed:
         if metadata is not None:
-            shared = deserialize(metadata)
+            shared = metadata
         yield Node(text=text, metadata=shared, start=start, end=end, token_count=token_count)
 
 
