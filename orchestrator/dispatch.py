@@ -28,6 +28,7 @@ from orchestrator.ledger.batches import NewBatch
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.failures import Failure, record
 from orchestrator.ledger.jobs import Finish, JobRow
+from orchestrator.slices import slices
 
 __all__ = ["close", "dispatch", "enqueueing", "fill_window"]
 
@@ -52,7 +53,7 @@ def dispatch(
     writer = _SliceWriter(connections, job)
     try:
         with _signs_of_life(connections, job.id):
-            for documents_of_slice in _slices(source, connections.settings.slice_documents):
+            for documents_of_slice in slices(source, connections.settings.slice_documents):
                 if not writer.add(documents_of_slice):
                     break  # cancelled meanwhile
                 on_slice()
@@ -108,22 +109,6 @@ def close(connections: Connections, job_id: str) -> None:
     if outcome is Finish.DELETE:
         failpoint("dispatch.finish_due")
         send_finish(connections.app, job_id)
-
-
-def _slices(source: Iterable[Document], size: int) -> Iterator[list[Numbered]]:
-    """The source in slices; one that breaks off gives what it gave before, then its error."""
-    found: list[Numbered] = []
-    try:
-        for numbered in enumerate(source):
-            found.append(numbered)
-            if len(found) == size:
-                yield found
-                found = []
-    except Exception:
-        yield found
-        raise
-    if found:
-        yield found
 
 
 class _SliceWriter:

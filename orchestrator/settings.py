@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     )
 
     # Bounds.
-    slice_documents: int = Field(default=1000, ge=1, le=10_000, description="documents per dedupe query")
+    slice_documents: int = Field(default=1000, ge=1, le=10_000, description="documents per dedupe query, at most")
     batch_bytes: int = Field(default=1024 * 1024, ge=1, description="bytes of documents in a batch, about")
     max_document_bytes: int = Field(default=64 * 1024 * 1024, ge=1, description="larger documents are refused")
     window: int = Field(default=32, ge=2, description="published and unfinished batches of one job at most")
