@@ -161,7 +161,7 @@ def crash_settings(
         broker_url=redis_url,
         cache_url=cache_url,
         home=tmp_path_factory.mktemp("home"),
-        slice_documents=12,
+        slice_documents=40,
         batch_bytes=28 * 1024,
         window=4,
         segment_batches=2,
