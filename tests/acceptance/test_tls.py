@@ -33,7 +33,7 @@ from tests.services import Services, missing
 from tests.tls import Certificate, TlsDoor, make_certificate
 from workers.transformations import Embed
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.acceptance
 
 USER, PASSWORD = "docmill_tls", "hunter2-behind-tls"
 SECRETS = re.compile(f"{PASSWORD}|{RabbitServer.PASSWORD}")

@@ -18,7 +18,7 @@ from tests.transformations import Slow
 from workers.context import WorkerContext
 from workers.reconcile import reconcile
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.acceptance
 
 
 @pytest.fixture
