@@ -180,6 +180,7 @@ class Chain:
 
     def _embed(self, embedder: Embedder, nodes: Sequence[Node], bill: BatchBill) -> None:
         """Give every node its vector, paying only for texts that nobody has embedded yet."""
+        _count_tokens(nodes)
         model, server = embedder.model, embedder.server
         keys = [self.cache.embedding_key(model, node.text, server) for node in nodes]
         unique = dict(zip(keys, nodes, strict=True))
@@ -188,7 +189,6 @@ class Chain:
         bill.cache_hits += len(vectors)
         if not self.spec.disable_cache:  # else nobody was asked
             bill.cache_misses += len(missing)
-        _count_tokens([unique[key] for key in missing])
 
         def work_out(part: Sequence[str]) -> dict[str, NDArray[np.float32]]:
             fresh = dict(zip(part, self._vectors(embedder, [unique[key] for key in part]), strict=True))

@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.contracts.errors import ConfigurationError, DocumentError, TokenBudgetExceeded
 from orchestrator.contracts.nodes import Node
+from orchestrator.contracts.packed_nodes import pack_handed
 from orchestrator.contracts.payload import BatchDocument
 from orchestrator.contracts.spec import PipelineSpec
 from workers.caches import IngestionCache
@@ -82,3 +83,14 @@ def test_what_a_step_raises_is_its_documents_failure(monkeypatch: pytest.MonkeyP
         (result,) = _run(error, monkeypatch).documents
         assert result.failure is not None
         assert (result.failure.transformation, result.failure.message) == ("test_returning", "no")
+
+
+def test_nodes_without_a_count_are_counted_also_where_the_vector_is_known() -> None:
+    """What no splitter has counted is counted once the vector comes from the cache, or from an equal node, too."""
+    spec = PipelineSpec(name="p", collection="p", transformations=(Embed("hashed").spec(),))
+    split = pack_handed([Node(text="The same words."), Node(text="The same words.")])
+    document = BatchDocument("a", 0, True, True, split, {}, "content", "body", None, is_split=True)
+    cache = IngestionCache()
+    for _ in range(2):
+        (result,) = Chain(spec, cache).run([document], BatchBill()).documents
+        assert [node.token_count for node in result.nodes] == [4, 4]
