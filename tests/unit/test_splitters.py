@@ -1,11 +1,18 @@
 """The splitters: chunks within their size, at exact offsets, with nothing left out."""
 
+import argparse
+import inspect
+import re
+import textwrap
+import traceback
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from semantic_text_splitter import TextSplitter
 
 from orchestrator.contracts.errors import ConfigurationError, DocumentError
 from orchestrator.contracts.nodes import Node
@@ -14,6 +21,7 @@ from workers.transformations import MarkdownSplitter, SentenceSplitter
 from workers.transformations.chunking import TokenSplitter
 from workers.transformations.contract import build_transformation
 
+DOCS = Path(__file__).parents[2] / "docs"
 SPLITTERS: list[type[TokenSplitter]] = [SentenceSplitter, MarkdownSplitter]
 PIECES = [
     *("A short sentence. ", "Another one, with a clause! ", "word ", "Überlänge ", "supercalifragilistic"),
@@ -67,9 +75,10 @@ def test_large_texts_keep_every_promise(splitter: type[TokenSplitter], unit: str
 @pytest.mark.parametrize("splitter", SPLITTERS)
 @pytest.mark.parametrize("run", ["\n", "\n \n", "\r\n", " "])
 def test_long_blank_runs_are_split_at_once(splitter: type[TokenSplitter], run: str) -> None:
-    """A hundred thousand blank lines, on which the library spends minutes, are dropped like any white space."""
+    """A hundred thousand blank lines, on which a library spends minutes, are dropped, and part what is around them."""
     chunks = check(splitter(), f"before{run * 100_000}\nafter{run * 100_000}")
-    assert [chunk.text.strip() for chunk in chunks] == ["before", "after"]
+    assert " ".join(chunk.text for chunk in chunks).split() == ["before", "after"]
+    assert len(chunks) == 2 or not run.strip(" ")
 
 
 @pytest.mark.parametrize("overlap", [0, 2, 3])
@@ -126,6 +135,56 @@ def test_neighbours_overlap_within_bounds() -> None:
     shared = [text[second.start : first.end] for first, second in pairwise(chunks)]
     assert all(shared)
     assert max(get_tokenizer().count_many(shared)) <= 20
+
+
+@given(text=valid_texts, size=sizes)
+@settings(deadline=None, max_examples=200)
+def test_what_fits_is_not_cut_and_overlap_is_bounded(text: str, size: tuple[int, int]) -> None:
+    """A paragraph that fits into a chunk is whole in one, and no chunk repeats more of the one before than allowed."""
+    splitter = SentenceSplitter(chunk_size=size[0], chunk_overlap=size[1])
+    chunks = list(splitter.chunks(text))
+    count = get_tokenizer().count
+    for paragraph in re.split(r"\n\s*\n", text):
+        if count(paragraph) <= splitter.chunk_size and count(paragraph.strip()) <= splitter.chunk_size:
+            assert any(paragraph.strip() in chunk.text for chunk in chunks) or not paragraph.strip()
+    for first, second in pairwise(chunks):
+        assert count(text[second.start : first.start + len(first.text)].strip()) <= splitter.chunk_overlap
+
+
+def test_borders_are_those_of_a_library() -> None:
+    """On Markdown, reStructuredText and code as plain text, nearly all chunks are those of semantic-text-splitter."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))]
+    texts += [inspect.getsource(module) for module in (argparse, inspect, textwrap, traceback)]
+    for size, overlap in ((512, 64), (128, 16)):
+        library = TextSplitter.from_callback(get_tokenizer().counter, size, overlap=overlap)
+        ours = [
+            {chunk.text for chunk in SentenceSplitter(chunk_size=size, chunk_overlap=overlap).chunks(text)}
+            for text in texts
+        ]
+        theirs = [set(library.chunks(text)) for text in texts]
+        same = sum(len(mine & other) for mine, other in zip(ours, theirs, strict=True))
+        number = sum(len(other) for other in theirs)
+        assert same >= 0.75 * number
+        assert abs(sum(len(mine) for mine in ours) - number) <= 0.03 * number
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "One is here. Two, e.g. this, is there! (Three?) Four.",
+            ["One is here.", "Two, e.g. this, is there!", "(Three?) Four."],
+        ),
+        ("これは文です。「次の文です。」終わり", ["これは文です。", "「次の文です。」", "終わり"]),
+        ("first line\nsecond one\n\nthird line", ["first line\nsecond one", "third line"]),
+        ("a long line of words that does not fit", ["a long line of words that", "does not fit"]),
+        ("e\u0301" * 12, ["e\u0301" * 3] * 4),
+    ],
+)
+def test_cuts_at_the_best_border(text: str, expected: list[str]) -> None:
+    """Paragraphs before sentences before words; no sentence ends before a small letter; marks stay with letters."""
+    size = max(get_tokenizer().count_many(expected))
+    assert [chunk.text for chunk in SentenceSplitter(chunk_size=size, chunk_overlap=0).chunks(text)] == expected
 
 
 def test_markdown_is_cut_at_headings() -> None:
