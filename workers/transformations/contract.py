@@ -33,7 +33,7 @@ class Transformation(BaseModel, ABC):
         name, version: set by the decorator `transformation`. Raise the version when the output changes: documents
             made by the old one are then ingested again.
         tuning: names of the fields that change the speed and never the output; they stay out of the fingerprint.
-        cacheable: False where computing is cheaper than asking the cache.
+        cacheable: False where doing it again is cheap enough to leave the memory of the cache to what is dear.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
