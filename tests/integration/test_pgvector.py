@@ -107,6 +107,17 @@ def test_several_writes_in_one_transaction(store: PgVectorStore, engine: Engine,
     assert store.count(name) == 7
 
 
+def test_a_node_lies_in_one_row(store: PgVectorStore, engine: Engine, name: str) -> None:
+    """A text of several kB is laid down beside its vector, not apart, whether its nodes are new or written again."""
+    apart = text("SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE relname = :table")
+    for number in range(2):
+        said = [replace(node, text=f"{number} {node.text}") for node in nodes(20, "words " * 1000)]
+        with engine.begin() as connection:
+            store.upsert(connection, name, said)
+        with engine.connect() as connection:
+            assert connection.execute(apart, {"table": f"nodes_{name}"}).scalar_one() == 0
+
+
 def test_unchanged_rows_are_not_written(store: PgVectorStore, engine: Engine, name: str) -> None:
     """Writing nodes again touches only the rows that differ."""
 
