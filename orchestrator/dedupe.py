@@ -8,7 +8,6 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
@@ -130,7 +129,7 @@ class Dedupe:
         if document.uri is None:
             return False
         try:
-            path = str(document.path) if document.uri.startswith("file:") else document.uri
+            path = document.path or ""
             found = os.stat(path)  # noqa: PTH116 - a Path object a file would cost more than the call
             content_hash = digest(row.body_hash, canonical_json(document.metadata))
         except (DocumentError, OSError, TypeError, ValueError, RecursionError):
@@ -335,7 +334,7 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _read_file(path: Path, max_bytes: int) -> tuple[bytes, str | None]:
+def _read_file(path: str, max_bytes: int) -> tuple[bytes, str | None]:
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             # Taken from the open file, before reading: a change in between shows at the next run.

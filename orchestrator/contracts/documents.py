@@ -1,6 +1,5 @@
 """Document: what the caller hands in."""
 
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -40,8 +39,8 @@ class Document(BaseModel):
         return self.id or self.uri or digest(self.text or "")
 
     @property
-    def path(self) -> Path | None:
-        """The file behind the uri; None for a text.
+    def path(self) -> str | None:
+        """The path of the file behind the uri; None for a text.
 
         Raises:
             DocumentError: the uri has a scheme that this machine cannot read.
@@ -49,16 +48,16 @@ class Document(BaseModel):
         if self.uri is None:
             return None
         if ":" not in self.uri and "//" not in self.uri:
-            return Path(self.uri)
+            return self.uri
         try:
             parts = urlsplit(self.uri)
         except ValueError as error:
             raise DocumentError("read", f"uri {self.uri!r} cannot be read: {error}") from error
         if parts.scheme == "file":
-            return Path(unquote(parts.path))
+            return unquote(parts.path)
         if "://" in self.uri:
             raise DocumentError("read", f"uri {self.uri!r} cannot be read: allowed are paths and file: URIs")
-        return Path(self.uri)
+        return self.uri
 
 
 class SplitDocument(Document):

@@ -27,7 +27,7 @@ def test_id_is_the_posix_path_below_the_root(tmp_path: Path) -> None:
     assert document.id == "guide/a b.md"
     assert document.metadata == {"source": "guide/a b.md"}
     assert document.path is not None
-    assert document.path.read_text(encoding="utf-8") == "docs/guide/a b.md"
+    assert Path(document.path).read_text(encoding="utf-8") == "docs/guide/a b.md"
 
 
 @pytest.mark.parametrize("root", [".", "docs", "docs/", "./docs/../docs", "docs/guide"])
@@ -38,7 +38,7 @@ def test_relative_roots_give_the_same_names_as_absolute_ones(
     _write(tmp_path, "docs/guide/a.md", "docs/b.md")
     monkeypatch.chdir(tmp_path)
     assert _ids(root) == _ids((tmp_path / root).resolve())
-    assert all(document.path is not None and document.path.exists() for document in FileReader(root))
+    assert all(document.path is not None and Path(document.path).exists() for document in FileReader(root))
 
 
 def test_order_is_stable_and_sorted_by_folder(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_names_that_are_not_unicode_are_listed(tmp_path: Path) -> None:
     (document,) = FileReader(tmp_path)
     assert document.id == "caf\udce9.md"
     assert document.path is not None
-    assert document.path.read_text(encoding="utf-8") == "coffee"
+    assert Path(document.path).read_text(encoding="utf-8") == "coffee"
 
 
 def test_folder_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
