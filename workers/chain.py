@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from orchestrator.contracts.errors import ConfigurationError, TokenBudgetExceeded, TransientError
 from orchestrator.contracts.hashing import digest
@@ -141,18 +141,17 @@ class Chain:
         }
         known = self.cache.get_many(list(keys.values()))
         made: dict[str, list[Node]] = {}
-        for result in results:
-            first, nodes = 0, None
-            for index in reversed(cached):
-                nodes = known.get(keys[result.document.id, index])
-                if nodes is not None:
-                    first = index + 1
-                    break
-            bill.cache_hits += sum(1 for index in cached if index < first)
-            with bound_contextvars(document=result.document.id):
+        try:
+            for result in results:
+                found = [known.get(keys[result.document.id, index]) for index in cached]
+                first, nodes = _latest(cached, found)
+                bill.cache_hits += sum(1 for index in cached if index < first)
+                bind_contextvars(document=result.document.id)
                 for index, after in self._steps_from(first, nodes, result, cached):
                     bill.cache_misses += 1
                     made[keys[result.document.id, index]] = after
+        finally:
+            unbind_contextvars("document")
         self.cache.put_many(made)
 
     def _steps_from(
@@ -223,6 +222,14 @@ def _as_it_came(document: BatchDocument) -> list[Node]:
     if document.is_text:
         return [Node(text=document.content.decode("utf-8", "surrogatepass"), metadata=metadata)]
     return [Node(text="", content=document.content, metadata=metadata)]
+
+
+def _latest(steps: Sequence[int], found: Sequence[list[Node] | None]) -> tuple[int, list[Node] | None]:
+    """(the step to begin with, the nodes to begin with), by what is known after each of the given steps."""
+    for step, nodes in zip(reversed(steps), reversed(found), strict=True):
+        if nodes is not None:
+            return step + 1, nodes
+    return 0, None
 
 
 def _copies(nodes: Sequence[Node]) -> list[Node]:

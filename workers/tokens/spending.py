@@ -87,14 +87,17 @@ def collecting(spending: Spending | None = None) -> Iterator[Spending]:
         _open.reset(token)
 
 
-@contextmanager
-def spending_for(transformation: str) -> Iterator[None]:
+class spending_for:  # noqa: N801 - used as `with spending_for(…)`; a generator would cost a document as much as parsing
     """What is spent within the block is spent for this transformation."""
-    token = _transformation.set(transformation)
-    try:
-        yield
-    finally:
-        _transformation.reset(token)
+
+    def __init__(self, transformation: str) -> None:
+        self._name = transformation
+
+    def __enter__(self) -> None:
+        self._token = _transformation.set(self._name)
+
+    def __exit__(self, *raised: object) -> None:
+        _transformation.reset(self._token)
 
 
 def spent(model: str, usage: TokenUsage) -> None:
