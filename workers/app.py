@@ -24,7 +24,7 @@ from orchestrator.contracts.queues import celery_config, declare_dead_letters, s
 from orchestrator.contracts.traces import begin_tracing, end_tracing
 from orchestrator.settings import Settings, load_settings
 from workers.context import WorkerContext
-from workers.limits import limit_memory
+from workers.memory import give_back_memory, limit_memory
 from workers.metrics.server import leave_to_main
 
 __all__ = ["app", "configure", "context"]
@@ -77,9 +77,10 @@ def _say_ready(sender: Any, **kwargs: object) -> None:
 
 
 @task_postrun.connect
-def _unbind(**kwargs: object) -> None:
+def _clear_away(**kwargs: object) -> None:
     """What was bound to the lines of a task is not for the next; Celery's own last line has been written by now."""
     clear_contextvars()
+    give_back_memory()
 
 
 @worker_before_create_process.connect

@@ -1,11 +1,15 @@
-"""Limits of a worker's children: a document that would take all memory costs itself, not the machine."""
+"""Memory of a worker's children: bounded, so that a document that would take all of it costs itself, and given back."""
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 
-__all__ = ["limit_memory"]
+__all__ = ["give_back_memory", "limit_memory"]
+
+# glibc's; other C libraries have no such call, or give memory back by themselves.
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def limit_memory(max_bytes: int) -> None:
@@ -19,3 +23,9 @@ def limit_memory(max_bytes: int) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         soft = max_bytes if hard == resource.RLIM_INFINITY else min(max_bytes, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def give_back_memory() -> None:
+    """Hand to the system what this process has freed: 1 ms after a batch, for some 10 MB a child."""
+    if _trim is not None:
+        _trim(0)

@@ -1,0 +1,25 @@
+"""Memory that a worker's child has freed goes back to the system."""
+
+import ctypes
+import resource
+from pathlib import Path
+
+import pytest
+
+from workers.memory import give_back_memory
+
+
+def _resident_bytes() -> int:
+    return resource.getpagesize() * int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="glibc's own call")
+def test_what_is_freed_is_given_back() -> None:
+    """Of 80 MB in small blocks, of which every hundredth is still held, most are the system's again."""
+    blocks = [bytes(2000) for _ in range(40_000)]
+    held = blocks[::100]
+    blocks.clear()
+    before = _resident_bytes()
+    give_back_memory()
+    assert before - _resident_bytes() > 40_000_000
+    assert len(held) == 400
