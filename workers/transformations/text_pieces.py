@@ -38,7 +38,10 @@ _BLANK_LINES = re.compile(r"\n\s*\n")
 _INNER = {
     Border.LINE: re.compile(r"\n"),
     # A full stop before a small letter ends an abbreviation. In scripts without spaces the sign alone tells.
-    Border.SENTENCE: re.compile(r"""[.!?…]+["'”’»)\]]*(?=\s+[^\sa-z])|[。！？｡][。！？｡」』”’）]*"""),  # noqa: RUF001 - meant
+    # A row of signs is tried once, as a whole: a million dots would else be tried from each dot on.
+    Border.SENTENCE: re.compile(
+        r"""(?<![.!?…])[.!?…]++["'”’»)\]]*+(?=\s+[^\sa-z])|[。！？｡][。！？｡」』”’）]*"""  # noqa: RUF001 - meant
+    ),
     Border.WORD: re.compile(rf"\s*(?:[{_IDEOGRAPH}][{_MARKS}]*|[^\s{_IDEOGRAPH}]+)"),
 }
 _LONG_BLANK = 256  # characters of white space with blank lines in it: a hole, and in no chunk with anything else
