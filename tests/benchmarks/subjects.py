@@ -55,7 +55,8 @@ def _llamaindex(name: str, label: str, workers: int) -> Subject:
 
 
 SUBJECTS = (
-    Subject("bare", "bare loop, 1 process", "run_bare", _PLAIN_NODES),
+    Subject("bare", "bare loop, 1 process", "run_bare", _PLAIN_NODES, arguments=("library",)),
+    Subject("bare-own", "the same, docmill's splitter", "run_bare", _PLAIN_NODES, arguments=("docmill",)),
     _docmill("ours", "docmill, 2 workers, a folder", "folder"),
     _docmill("ours-texts", "docmill, 2 workers, from Python", "texts"),
     Subject(

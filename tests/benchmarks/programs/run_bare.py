@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import toktok
 from semantic_text_splitter import TextSplitter
 
 from tests.benchmarks.programs.protocol import CHUNK_OVERLAP, CHUNK_SIZE, DIMENSION, ENCODING, files, serve
+from workers.transformations import SentenceSplitter
 
 _TABLES = f"""
 CREATE EXTENSION IF NOT EXISTS vector;
@@ -36,21 +37,20 @@ _COPY_DOCUMENTS = "COPY documents (id, hash) FROM STDIN"
 Row = tuple[bytes, str, int, str, int, int, bytes]
 
 
-def main(folder: Path, address: str) -> None:
+def main(folder: Path, address: str, splitter: str) -> None:
     connection = psycopg.connect(address)
     connection.execute(_TABLES)
     connection.commit()
-    count = toktok._encoding(ENCODING).count
-    splitter = TextSplitter.from_callback(count, CHUNK_SIZE, overlap=CHUNK_OVERLAP)
+    chunks_of = _splitter(splitter)
     vector = np.full(DIMENSION, DIMENSION**-0.5, dtype=">f4")
     # As pgvector reads a vector: its length, a zero, its floats.
     wire_vector = DIMENSION.to_bytes(2, "big") + b"\0\0" + vector.tobytes()
 
     def rows(changed: dict[str, tuple[bytes, bytes]]) -> Iterator[Row]:
         for name, (content, _) in changed.items():
-            for position, (start, chunk) in enumerate(splitter.chunk_indices(content.decode())):
+            for position, (start, chunk, tokens) in enumerate(chunks_of(content.decode())):
                 id = hashlib.blake2b(f"{name}\0{position}\0{chunk}".encode(), digest_size=16).digest()
-                yield id, name, position, chunk, start, count(chunk), wire_vector
+                yield id, name, position, chunk, start, tokens, wire_vector
 
     def ingest() -> dict[str, Any]:
         known: dict[str, bytes] = dict(connection.execute("SELECT id, hash FROM documents").fetchall())
@@ -80,5 +80,14 @@ def main(folder: Path, address: str) -> None:
     serve(ingest)
 
 
+def _splitter(name: str) -> Callable[[str], Iterable[tuple[int, str, int]]]:
+    """What makes (first character, text, tokens) of a text: "library" or "docmill"."""
+    if name == "docmill":
+        return SentenceSplitter(chunk_size=CHUNK_SIZE, chunk_overlap=CHUNK_OVERLAP).chunks
+    count = toktok._encoding(ENCODING).count
+    library = TextSplitter.from_callback(count, CHUNK_SIZE, overlap=CHUNK_OVERLAP)
+    return lambda text: ((start, chunk, count(chunk)) for start, chunk in library.chunk_indices(text))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
