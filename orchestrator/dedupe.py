@@ -126,10 +126,10 @@ class Dedupe:
         if row is None or row.stamp is None or row.fingerprint != self.fingerprint or row.alias_of is not None:
             return False
         document = numbered[1]
-        if document.uri is None:
-            return False
         try:
-            path = document.path or ""
+            path = document.path
+            if path is None:
+                return False
             found = os.stat(path)  # noqa: PTH116 - a Path object a file would cost more than the call
             content_hash = digest(row.body_hash, canonical_json(document.metadata))
         except (DocumentError, OSError, TypeError, ValueError, RecursionError):

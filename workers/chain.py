@@ -123,8 +123,8 @@ class Chain:
             with timed(STAGE_SECONDS, "transform"):
                 self._transform(results, bill)
             nodes = [node for result in results for node in result.nodes]
+            _count_tokens(nodes)
             if self.embedder is None:
-                _count_tokens(nodes)
                 return BatchResult(results, "", 0)
             with timed(STAGE_SECONDS, "embed"):
                 self._embed(self.embedder, nodes, bill)
@@ -179,7 +179,6 @@ class Chain:
 
     def _embed(self, embedder: Embedder, nodes: Sequence[Node], bill: BatchBill) -> None:
         """Give every node its vector, paying only for texts that nobody has embedded yet."""
-        _count_tokens(nodes)
         model, server = embedder.model, embedder.server
         keys = [self.cache.embedding_key(model, node.text, server) for node in nodes]
         unique = dict(zip(keys, nodes, strict=True))

@@ -9,7 +9,7 @@ from workers.tokens.tokenizer import get_tokenizer
 
 __all__ = ["preload"]
 
-_SPLITTER = "semantic_text_splitter"
+_SPLITTER = "semantic_text_splitter"  # of Markdown and of prompts
 _ACCELERATED_TOKENIZER = "toktok"  # without it a vocabulary might have to be fetched, which can wait until it is needed
 
 

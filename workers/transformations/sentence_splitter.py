@@ -31,15 +31,14 @@ class SentenceSplitter(TokenSplitter):
             UnicodeEncodeError: it holds lone surrogates.
         """
         pieces = TextPieces(text, self.chunk_size, get_tokenizer(self.tokenizer).counter)
-        first = done = 0
-        while done < len(pieces):
-            first, last, chunk = self._fill(pieces, first, done)
+        first = last = 0
+        while last < len(pieces):
+            first, last, chunk = self._fill(pieces, self._overlapping(pieces, first, last), last)
             if chunk.token_count > self.chunk_size and len(chunk.text) > 1:
                 # It fitted with the white space around it: a word has more tokens without the space before it.
                 yield from (part._replace(start=chunk.start + part.start) for part in self.chunks(chunk.text))
             elif chunk.text:
                 yield chunk
-            first, done = self._overlapping(pieces, first, last), last
 
     def _fill(self, pieces: TextPieces, first: int, done: int) -> tuple[int, int, Chunk]:
         """The next chunk, pieces[first:last], from `first` or later, and beyond `done`: (first, last, chunk)."""
@@ -50,19 +49,17 @@ class SentenceSplitter(TokenSplitter):
         while True:
             last = pieces.best_border(done, reach)
             chunk = pieces.chunk(first, last)
-            if chunk.token_count <= self.chunk_size:
+            if chunk.token_count <= self.chunk_size or last - first == 1:
                 return first, last, chunk
             if last > done + 1:
                 reach = last - 1
-            elif first < done:
-                first += 1
             else:
-                return first, last, chunk
+                first += 1
 
     def _overlapping(self, pieces: TextPieces, first: int, last: int) -> int:
         """The piece with which to repeat the end of the chunk pieces[first:last] in the next one; else `last`."""
         totals = pieces.totals
-        first = max(first + 1, bisect_left(totals, totals[last] - self.chunk_overlap))
+        first = min(last, max(first + 1, bisect_left(totals, totals[last] - self.chunk_overlap)))
         while first < last and pieces.chunk(first, last).token_count > self.chunk_overlap:
             first += 1
         return first

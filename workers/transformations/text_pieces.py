@@ -86,7 +86,7 @@ class TextPieces:
                 self._add(start, [*ends, blank.start()], borders, Border.LINE)
                 self._extend([end], [_SECTION], [size + 1])  # too many to share a chunk
                 start, ends, borders = end, [], []
-        self._add(start, [*ends, len(text)], [*borders, Border.SECTION], Border.LINE)
+        self._add(start, [*ends, len(text)], [*borders, _SECTION], Border.LINE)
 
     def __len__(self) -> int:
         return len(self.borders)
