@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchBill", "BatchResult", "Chain", "DocumentResult"]
 
 _log = get_logger(__name__)
+_LOCAL_TEXTS = 500  # whose vectors go to the cache together: time is lost with a process that dies, and no money
 
 
 @dataclass(slots=True)
@@ -188,17 +189,24 @@ class Chain:
         if not self.spec.disable_cache:  # else nobody was asked
             bill.cache_misses += len(missing)
 
+        size = self.texts_a_call
+
         def work_out(part: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-            fresh = dict(zip(part, self._vectors(embedder, [unique[key] for key in part]), strict=True))
-            self.cache.put_embeddings(fresh)  # at once: what is paid for is kept, whatever happens next
+            fresh: dict[str, NDArray[np.float32]] = {}
+            try:
+                for start in range(0, len(part), size):
+                    asked = part[start : start + size]
+                    fresh |= zip(asked, self._vectors(embedder, [unique[key] for key in asked]), strict=True)
+            finally:
+                self.cache.put_embeddings(fresh)  # what is paid for is kept, whatever happens next
             return fresh
 
-        size = self.texts_a_call
         if embedder.asks_a_service and not self.spec.disable_cache:
             vectors |= in_single_flight(self.cache, missing, embedder.dimension, work_out, size=size)
         else:
-            for start in range(0, len(missing), size):
-                vectors |= work_out(missing[start : start + size])
+            step = size if embedder.asks_a_service else max(size, _LOCAL_TEXTS)
+            for start in range(0, len(missing), step):
+                vectors |= work_out(missing[start : start + step])
         for key, node in zip(keys, nodes, strict=True):
             node.embedding = vectors[key]
 

@@ -11,9 +11,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Float,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from orchestrator.contracts.report import BatchState, JobState
+from orchestrator.ledger.binary_results import IN_BINARY
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.payments import Cost, pay
 from orchestrator.ledger.statements import advisory_lock
@@ -53,6 +68,11 @@ OPEN_STATES = (
 LEASED = tuple(batches.c[name] for name in ("attempt", "strikes", "retries", "first_started_at", "payload"))
 _NOTHING = Cost()
 _IN_WINDOW = (BatchState.WAITING, BatchState.RUNNING, BatchState.RETRYING, BatchState.TRANSFORMED)
+
+# What runs for every batch is built once, and has these parameters: to build it would take as long as to run it.
+_JOB: BindParameter[str] = bindparam("of_job")
+_NUMBER: BindParameter[int] = bindparam("of_number")
+_NUMBERS: BindParameter[Sequence[int]] = bindparam("of_numbers", expanding=True)
 
 
 class NewBatch(NamedTuple):
@@ -127,7 +147,7 @@ def add(connection: Connection, job_id: str, new: Sequence[NewBatch]) -> None:
     )
 
 
-def _is_open(job_id: str, *, paused: bool | None = None) -> ColumnElement[bool]:
+def _is_open(job_id: str | BindParameter[str], *, paused: bool | None = None) -> ColumnElement[bool]:
     """The job takes results; where asked for, it is paused or is not."""
     condition = [jobs.c.id == job_id, jobs.c.state.in_((JobState.ENQUEUING, JobState.RUNNING))]
     if paused is not None:
@@ -135,30 +155,33 @@ def _is_open(job_id: str, *, paused: bool | None = None) -> ColumnElement[bool]:
     return exists().where(*condition)
 
 
+_COUNT_UNFINISHED = select(func.count()).where(batches.c.job_id == _JOB, batches.c.state.in_(_IN_WINDOW))
+_IS_PENDING = and_(batches.c.job_id == _JOB, batches.c.state == BatchState.PENDING, _is_open(_JOB, paused=False))
+# Not a subquery of the update: Postgres may run one again for every row, each time past the limit.
+_NEXT = select(batches.c.number).where(_IS_PENDING).order_by(batches.c.number).limit(bindparam("of_limit"))
+_TO_WAITING = (
+    update(batches)
+    .where(batches.c.number.in_(_NUMBERS))
+    .values(state=BatchState.WAITING, published_at=now(), owner=None)
+    .returning(batches.c.number, batches.c.documents)
+)
+_PUBLISH = _TO_WAITING.where(_IS_PENDING)
+_PUT_BACK = _TO_WAITING.where(batches.c.job_id == _JOB, batches.c.state == BatchState.TRANSFORMED)
+
+
 def publish_next(connection: Connection, job_id: str, window: int) -> list[Published]:
     """Mark pending batches as waiting, until `window` are unfinished; the caller sends their messages after commit."""
     # Who counts at the same time would fill the same gap.
     advisory_lock(connection, f"docmill.window.{job_id}")
-    unfinished = connection.execute(
-        select(func.count()).where(batches.c.job_id == job_id, batches.c.state.in_(_IN_WINDOW))
-    ).scalar_one()
+    unfinished: int = connection.execute(_COUNT_UNFINISHED, {"of_job": job_id}).scalar_one()
     if unfinished >= window:
         return []
-    is_pending = and_(batches.c.job_id == job_id, batches.c.state == BatchState.PENDING, _is_open(job_id, paused=False))
-    # Not a subquery of the update: Postgres may run one again for every row, each time past the limit.
-    chosen = connection.execute(
-        select(batches.c.number).where(is_pending).order_by(batches.c.number).limit(window - unfinished)
-    ).scalars()
-    return _to_waiting(connection, and_(is_pending, batches.c.number.in_(list(chosen))))
+    chosen = connection.execute(_NEXT, {"of_job": job_id, "of_limit": window - unfinished}).scalars()
+    return _published(connection, _PUBLISH, job_id, chosen.all())
 
 
-def _to_waiting(connection: Connection, condition: Any) -> list[Published]:
-    rows = connection.execute(
-        update(batches)
-        .where(condition)
-        .values(state=BatchState.WAITING, published_at=now(), owner=None)
-        .returning(batches.c.number, batches.c.documents)
-    )
+def _published(connection: Connection, to_waiting: Any, job_id: str, numbers: Sequence[int]) -> list[Published]:
+    rows = connection.execute(to_waiting, {"of_job": job_id, "of_numbers": numbers})
     return sorted(Published(*row) for row in rows)
 
 
@@ -175,37 +198,49 @@ def hold_back(connection: Connection, job_id: str) -> None:
     )
 
 
+_IS_ABANDONED = and_(
+    batches.c.state == BatchState.RUNNING, batches.c.heartbeat_at < now(bindparam("since_seconds", type_=Float))
+)
+_STRIKES = batches.c.strikes + case((_IS_ABANDONED, 1), else_=0)
+_LEASE = (
+    update(batches)
+    .where(
+        batches.c.job_id == _JOB,
+        batches.c.number == _NUMBER,
+        or_(
+            batches.c.state.in_((BatchState.PENDING, BatchState.WAITING, BatchState.RETRYING)),
+            _IS_ABANDONED,
+        ),
+        bindparam("max_attempts") > _STRIKES,
+        _is_open(_JOB, paused=False),
+    )
+    .values(
+        state=BatchState.RUNNING,
+        owner=bindparam("of_owner"),
+        attempt=batches.c.attempt + 1,
+        strikes=_STRIKES,
+        heartbeat_at=now(),
+        started_at=now(),
+        first_started_at=func.coalesce(batches.c.first_started_at, now()),
+        reason=None,
+    )
+    .returning(*LEASED)
+    .execution_options(**IN_BINARY)
+)
+
+
 def lease(
     connection: Connection, job_id: str, number: int, owner: str, *, stale_after: float, max_attempts: int
 ) -> Lease | None:
     """Take the right to run a batch; None if it is done, given up, cancelled, or another owner's heartbeat is fresh."""
-    abandoned = and_(batches.c.state == BatchState.RUNNING, batches.c.heartbeat_at < now(-stale_after))
-    takeable = or_(
-        batches.c.state.in_((BatchState.PENDING, BatchState.WAITING, BatchState.RETRYING)),
-        abandoned,
-    )
-    strikes = batches.c.strikes + case((abandoned, 1), else_=0)
-    row = connection.execute(
-        update(batches)
-        .where(
-            batches.c.job_id == job_id,
-            batches.c.number == number,
-            takeable,
-            strikes < max_attempts,
-            _is_open(job_id, paused=False),
-        )
-        .values(
-            state=BatchState.RUNNING,
-            owner=owner,
-            attempt=batches.c.attempt + 1,
-            strikes=strikes,
-            heartbeat_at=now(),
-            started_at=now(),
-            first_started_at=func.coalesce(batches.c.first_started_at, now()),
-            reason=None,
-        )
-        .returning(*LEASED)
-    ).one_or_none()
+    asked = {
+        "of_job": job_id,
+        "of_number": number,
+        "of_owner": owner,
+        "since_seconds": -stale_after,
+        "max_attempts": max_attempts,
+    }
+    row = connection.execute(_LEASE, asked).one_or_none()
     return None if row is None else Lease(job_id, number, owner, *row)
 
 
@@ -230,36 +265,43 @@ def reclaim(connection: Connection, job_id: str, number: int, owner: str) -> Lea
     return None if row is None else Lease(job_id, number, owner, *row)
 
 
-def _held(held: Lease) -> Any:
-    return and_(
-        batches.c.job_id == held.job_id,
-        batches.c.number == held.number,
+# The row of a lease that is still held, and what its run adds to it.
+_SETTLE = (
+    update(batches)
+    .where(
+        batches.c.job_id == _JOB,
+        batches.c.number == _NUMBER,
         batches.c.state == BatchState.RUNNING,
-        batches.c.attempt == held.attempt,
+        batches.c.attempt == bindparam("of_attempt"),
     )
+    .values(
+        cache_hits=batches.c.cache_hits + bindparam("more_hits"),
+        cache_misses=batches.c.cache_misses + bindparam("more_misses"),
+    )
+)
+_MARK_TRANSFORMED = _SETTLE.values(state=BatchState.TRANSFORMED, transformed_at=now())
 
 
 def mark_transformed(connection: Connection, held: Lease, cost: Cost) -> bool:
     """The lease's nodes lie in Redis. False if the lease was lost: the result must not count, but what it cost does."""
+    return _settle(connection, _MARK_TRANSFORMED, held, cost)
+
+
+def _settle(connection: Connection, settle: Any, held: Lease, cost: Cost) -> bool:
     charge(connection, held, cost)
-    result: Any = connection.execute(
-        update(batches)
-        .where(_held(held))
-        .values(state=BatchState.TRANSFORMED, transformed_at=now(), **_looked_up(cost))
-    )
-    return bool(result.rowcount)
+    ended = {
+        "of_job": held.job_id,
+        "of_number": held.number,
+        "of_attempt": held.attempt,
+        "more_hits": cost.cache_hits,
+        "more_misses": cost.cache_misses,
+    }
+    return bool(connection.execute(settle, ended).rowcount)
 
 
 def charge(connection: Connection, held: Lease, cost: Cost) -> None:
     """Write down what a lease has paid so far, whether or not it is still held."""
     pay(connection, held.job_id, held.number, held.attempt, cost.payments)
-
-
-def _looked_up(cost: Cost) -> dict[str, Any]:
-    return {
-        "cache_hits": batches.c.cache_hits + cost.cache_hits,
-        "cache_misses": batches.c.cache_misses + cost.cache_misses,
-    }
 
 
 def settle(
@@ -278,7 +320,6 @@ def settle(
     if state is BatchState.HALVED:
         # The halves are counted on the job, and whoever cancels locks the job before its batches: so does this.
         connection.execute(select(jobs.c.id).where(jobs.c.id == held.job_id).with_for_update())
-    charge(connection, held, cost)
     values: dict[str, Any] = {"state": state, "reason": storable(reason), "owner": None}
     if state is BatchState.RETRYING:
         values |= {"retry_at": now(retry_in), "retries": batches.c.retries + 1}
@@ -286,20 +327,12 @@ def settle(
         values |= {"payload": None, "finished_at": now()}
     if state is BatchState.FAILED:
         values["documents_failed"] = batches.c.documents
-    result: Any = connection.execute(update(batches).where(_held(held)).values(**values, **_looked_up(cost)))
-    return bool(result.rowcount)
+    return _settle(connection, _SETTLE.values(**values), held, cost)
 
 
 def put_back(connection: Connection, job_id: str, numbers: Sequence[int], reason: str) -> list[Published]:
     """Transformed batches whose nodes are lost go back to be run again, without a strike."""
-    found = _to_waiting(
-        connection,
-        and_(
-            batches.c.job_id == job_id,
-            batches.c.number.in_(numbers),
-            batches.c.state == BatchState.TRANSFORMED,
-        ),
-    )
+    found = _published(connection, _PUT_BACK, job_id, numbers)
     connection.execute(
         update(batches)
         .where(batches.c.job_id == job_id, batches.c.number.in_([batch.number for batch in found]))
@@ -308,20 +341,22 @@ def put_back(connection: Connection, job_id: str, numbers: Sequence[int], reason
     return found
 
 
+_LOCK_TRANSFORMED = (
+    select(batches.c.number, batches.c.attempt)
+    .where(
+        batches.c.job_id == _JOB,
+        batches.c.number.in_(_NUMBERS),
+        batches.c.state == BatchState.TRANSFORMED,
+        _is_open(_JOB),
+    )
+    .order_by(batches.c.number)
+    .with_for_update(of=batches)
+)
+
+
 def lock_transformed(connection: Connection, job_id: str, numbers: Sequence[int]) -> dict[int, int]:
     """Lock the batches that wait for this commit: {number: attempt that counts}; none if the job was cancelled."""
-    rows = connection.execute(
-        select(batches.c.number, batches.c.attempt)
-        .where(
-            batches.c.job_id == job_id,
-            batches.c.number.in_(numbers),
-            batches.c.state == BatchState.TRANSFORMED,
-            _is_open(job_id),
-        )
-        .order_by(batches.c.number)
-        .with_for_update(of=batches)
-    )
-    return dict(rows.all())
+    return dict(connection.execute(_LOCK_TRANSFORMED, {"of_job": job_id, "of_numbers": numbers}).all())
 
 
 def leases_of(connection: Connection, job_id: str, numbers: Sequence[int]) -> dict[int, Lease]:
@@ -334,29 +369,38 @@ def leases_of(connection: Connection, job_id: str, numbers: Sequence[int]) -> di
     return {number: Lease(job_id, number, *lease) for number, *lease in rows}
 
 
+_COUNTED = [name for name in BatchOutcome.__dataclass_fields__ if name != "number"]
+_COMMIT = (
+    update(batches)
+    .where(batches.c.job_id == _JOB, batches.c.number == _NUMBER)
+    .values(
+        state=BatchState.COMMITTED,
+        payload=None,
+        owner=None,
+        finished_at=now(),
+        **{name: bindparam(f"of_{name}") for name in _COUNTED},
+    )
+)
+
+
 def commit(connection: Connection, job_id: str, outcomes: Sequence[BatchOutcome]) -> None:
     """The last write of the flow: the batches are committed, their counts stand, their payloads go."""
-    if not outcomes:
-        return
-    counted = [name for name in BatchOutcome.__dataclass_fields__ if name != "number"]
-    connection.execute(
-        update(batches)
-        .where(batches.c.job_id == job_id, batches.c.number == bindparam("of_number"))
-        .values(
-            state=BatchState.COMMITTED,
-            payload=None,
-            owner=None,
-            finished_at=now(),
-            **{name: bindparam(f"of_{name}") for name in counted},
-        ),
-        [
-            {"of_number": outcome.number, **{f"of_{name}": getattr(outcome, name) for name in counted}}
-            for outcome in outcomes
-        ],
-    )
+    if outcomes:
+        connection.execute(
+            _COMMIT,
+            [
+                {"of_job": job_id, "of_number": outcome.number}
+                | {f"of_{name}": getattr(outcome, name) for name in _COUNTED}
+                for outcome in outcomes
+            ],
+        )
+
+
+_ANY_ON_THE_WAY = select(
+    exists().where(batches.c.job_id == _JOB, batches.c.state.in_((BatchState.WAITING, BatchState.RUNNING)))
+)
 
 
 def any_on_the_way(connection: Connection, job_id: str) -> bool:
     """Whether a batch of the job waits for a worker, or runs."""
-    found = exists().where(batches.c.job_id == job_id, batches.c.state.in_((BatchState.WAITING, BatchState.RUNNING)))
-    return bool(connection.execute(select(found)).scalar())
+    return bool(connection.execute(_ANY_ON_THE_WAY, {"of_job": job_id}).scalar())

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, DateTime, Dialect, literal
+from sqlalchemy import BigInteger, BindParameter, ColumnElement, DateTime, Dialect, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -33,9 +33,9 @@ class _Now(FunctionElement[datetime]):
     name = "docmill_now"
 
 
-def now(offset_seconds: float = 0.0) -> _Now:
+def now(offset_seconds: float | BindParameter[float] = 0.0) -> _Now:
     """The database's time at this statement, shifted by `offset_seconds`."""
-    return _Now(literal(float(offset_seconds)))
+    return _Now(offset_seconds if isinstance(offset_seconds, BindParameter) else literal(float(offset_seconds)))
 
 
 @compiles(_Now, "postgresql")

@@ -9,6 +9,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable
+from orchestrator.ledger.binary_results import offer_binary_results
 
 __all__ = ["begin", "create_ledger_engine", "reading"]
 
@@ -25,7 +26,7 @@ def create_ledger_engine(url: str, *, connect_timeout: float = 5.0) -> Engine:
         parsed = make_url(url)
         dialect = parsed.get_backend_name()
         if dialect == "postgresql":
-            return create_engine(
+            engine = create_engine(
                 parsed,
                 pool_pre_ping=True,  # a restarted Postgres costs a reconnect, not a batch
                 pool_size=4,
@@ -43,6 +44,8 @@ def create_ledger_engine(url: str, *, connect_timeout: float = 5.0) -> Engine:
                     "tcp_user_timeout": 30_000,  # milliseconds
                 },
             )
+            offer_binary_results(engine)
+            return engine
         if dialect == "sqlite":
             engine = create_engine(parsed, connect_args={"timeout": 30})
             event.listen(engine, "connect", _prepare_sqlite)

@@ -177,7 +177,7 @@ def add_listing(connection: Connection, job_id: str, ids: Sequence[str]) -> None
     """Remember ids that the source listed."""
     if ids:
         connection.execute(
-            insert_into(connection, listings).on_conflict_do_nothing(),
+            insert_into(connection.dialect.name, listings).on_conflict_do_nothing(),
             [{"job_id": job_id, "document_id": id} for id in ids],
         )
 

@@ -6,8 +6,9 @@ its lease, or whose job was cancelled, has still been paid for.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 
-from sqlalchemy import ColumnElement, Connection, case, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Executable, case, func, select, tuple_
 
 from orchestrator.contracts.hashing import digest
 from orchestrator.contracts.report import BillLine
@@ -52,12 +53,8 @@ def pay(connection: Connection, job_id: str, batch: int, attempt: int, found: Se
     """Write down what an attempt has spent so far; of what it said before, the larger number stands."""
     if not found:
         return
-    insert = insert_into(connection, payments)
     connection.execute(
-        insert.on_conflict_do_update(
-            index_elements=list(payments.primary_key.columns),
-            set_={name: _larger(payments.c[name], insert.excluded[name]) for name in _TOKENS},
-        ),
+        _pay(connection.dialect.name),
         [
             {
                 "job_id": job_id,
@@ -69,6 +66,15 @@ def pay(connection: Connection, job_id: str, batch: int, attempt: int, found: Se
             }
             for payment in found
         ],
+    )
+
+
+@cache
+def _pay(dialect: str) -> Executable:
+    insert = insert_into(dialect, payments)
+    return insert.on_conflict_do_update(
+        index_elements=list(payments.primary_key.columns),
+        set_={name: _larger(payments.c[name], insert.excluded[name]) for name in _TOKENS},
     )
 
 

@@ -27,7 +27,7 @@ def keep(connection: Connection, job_id: str, found: Sequence[Product]) -> None:
     """Write products; of two documents with one id in a job the later stays. One executemany."""
     if not found:
         return
-    insert = insert_into(connection, products)
+    insert = insert_into(connection.dialect.name, products)
     connection.execute(
         insert.on_conflict_do_update(
             index_elements=[products.c.job_id, products.c.document_id],

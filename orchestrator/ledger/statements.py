@@ -27,9 +27,9 @@ __all__ = ["advisory_lock", "array_literal", "insert_into", "insert_rows", "one_
 _IDS_AT_ONCE = 5000  # Postgres takes 65,535 parameters, SQLite 32,766
 
 
-def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """INSERT with ON CONFLICT, in the connection's dialect; both dialects share its methods."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+def insert_into(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """INSERT with ON CONFLICT, in the dialect of that name; both dialects share its methods."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def insert_rows(
@@ -40,7 +40,7 @@ def insert_rows(
     Postgres takes an array a column, and once what is the same in all rows: one short statement however many rows,
     where thousands of parameters would cost more than the rows.
     """
-    insert = insert_into(connection, table)
+    insert = insert_into(connection.dialect.name, table)
     if isinstance(insert, sqlite.Insert):
         return insert, rows
     columns = {name: [row[name] for row in rows] for name in rows[0]}

@@ -36,6 +36,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestrator.contracts.addresses import redacted, sqlalchemy_url
 from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable
+from orchestrator.ledger.binary_results import IN_BINARY, offer_binary_results
 from workers.caches.contract import DEFAULT_CACHE_COLLECTION, CacheSize
 from workers.caches.outage import Outage
 
@@ -120,7 +121,7 @@ class SqlCache:
         if not keys or self._outage.lasts:
             return [None] * len(keys)
         now = self._clock()
-        query = select(_entries.c.key, _entries.c.value, _entries.c.used_at)
+        query = select(_entries.c.key, _entries.c.value, _entries.c.used_at).execution_options(**IN_BINARY)
         found: dict[str, bytes] = {}
         fading: list[str] = []
         with self._tolerated(), self._engine.begin() as connection:
@@ -222,7 +223,9 @@ class SqlCache:
     def _connect(self) -> Engine:
         if not self._is_sqlite:
             options = {"connect_timeout": _TIMEOUT_SECONDS, "application_name": "docmill cache"}
-            return create_engine(self._url, pool_pre_ping=True, pool_size=2, connect_args=options)
+            engine = create_engine(self._url, pool_pre_ping=True, pool_size=2, connect_args=options)
+            offer_binary_results(engine)
+            return engine
         engine = create_engine(self._url, connect_args={"timeout": _TIMEOUT_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
         return engine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +159,7 @@ class PgVectorStore:
         try:
             if not _insert(connection, driver, _quote(collection), nodes, matrix):
                 _upsert(connection, driver, _quote(collection), nodes, matrix)
-        except (DataError, OverflowError, UnicodeEncodeError) as error:
+        except (DataError, struct.error, UnicodeEncodeError) as error:
             raise DocumentError("upsert", f"a node cannot be stored in Postgres: {str(error).strip()}") from error
         except OperationalError as error:
             connection.invalidate(error)  # SQLAlchemy did not see it break, and would fail again rolling back

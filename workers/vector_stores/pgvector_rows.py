@@ -1,9 +1,14 @@
-"""Nodes on their way into Postgres: the binary form of a row, streamed by COPY."""
+"""Nodes on their way into Postgres: rows in the binary form of COPY, each column as Postgres receives its type.
+
+The form of the stream is that of https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS.
+"""
 
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.contracts.nodes import Node
@@ -15,72 +20,90 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "copy_rows"]
 
-# Each column, and how its value is handed over. COPY carries lengths and bytes but no types, so what psycopg would
-# take apart and put together again (uuid, jsonb, vector), or cut off without a word (an integer that is too large),
-# goes as the bytes that Postgres reads for that type.
-_FORMS = {
-    "id": "bytea",
-    "document_id": "text",
-    "position": "bytea",
-    "text": "text",
-    "metadata": "bytea",
-    "text_start": "bytea",
-    "text_end": "bytea",
-    "token_count": "bytea",
-    "previous_id": "bytea",
-    "next_id": "bytea",
-    "embedding": "bytea",
-}
-COLUMNS = tuple(_FORMS)
-
+COLUMNS = (
+    *("id", "document_id", "position", "text", "metadata", "text_start", "text_end", "token_count"),
+    *("previous_id", "next_id", "embedding"),
+)
+_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # no flags, no extension
+_TRAILER = b"\xff\xff"
 _JSONB_VERSION = b"\x01"  # jsonb_recv in Postgres' jsonb.c: a version, then the text
-_BLOCK_ROWS = 1024  # vectors brought into wire form at once
+
+# A value stands behind its length in bytes, a NULL is a length of -1, and a row begins with the number of its columns.
+_NULL = b"\xff\xff\xff\xff"
+_UUID = (16).to_bytes(4, "big")
+_ROW = len(COLUMNS).to_bytes(2, "big")
+_LENGTH = struct.Struct(">i").pack
+_INTEGER = struct.Struct(">ii").pack  # with 4 for its length
+_POSITION_AND_LENGTH = struct.Struct(">iii").pack
+_THREE_INTEGERS = struct.Struct(">iiiiii").pack
+_ROWS_A_WRITE = 32  # a buffer of about 100 kB
+_ROWS_A_BLOCK = 1024  # vectors brought into wire form at once
 
 
 def copy_rows(connection: Connection[Any], table: str, nodes: Sequence[Node], matrix: NDArray[np.float32]) -> None:
     """Stream nodes and their vectors (a row each) into a table, given as a quoted identifier.
 
     Raises:
-        psycopg.DataError, UnicodeEncodeError, OverflowError: a node holds what Postgres cannot.
+        psycopg.DataError, UnicodeEncodeError, struct.error: a node holds what Postgres cannot.
     """
-    columns = ", ".join(COLUMNS)
     # The identifier is quoted by its maker, and the columns are constants.
-    statement = f"COPY {table} ({columns}) FROM STDIN (FORMAT binary)".encode()
+    statement = f"COPY {table} ({', '.join(COLUMNS)}) FROM STDIN (FORMAT binary)".encode()
+    rows = _rows(nodes, matrix)
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(list(_FORMS.values()))
-        # Nodes of one document mostly share one object of metadata, and the nodes keep it alive: its id stays its own.
-        written: dict[int, bytes] = {}
-        for node, vector in zip(nodes, _wire_vectors(matrix), strict=True):
-            metadata = written.get(id(node.metadata))
-            if metadata is None:
-                metadata = written[id(node.metadata)] = _JSONB_VERSION + json.dumps(node.metadata).encode()
-            copy.write_row(
-                (
-                    bytes.fromhex(node.id),
-                    node.document_id,
-                    _integer(node.position),
-                    node.text,
-                    metadata,
-                    _integer(node.start),
-                    _integer(node.end),
-                    _integer(node.token_count),
-                    bytes.fromhex(node.previous_id) if node.previous_id else None,
-                    bytes.fromhex(node.next_id) if node.next_id else None,
-                    vector,
-                )
+        copy.write(_HEADER)
+        while block := b"".join(islice(rows, _ROWS_A_WRITE)):
+            copy.write(block)
+        copy.write(_TRAILER)
+
+
+def _rows(nodes: Sequence[Node], matrix: NDArray[np.float32]) -> Iterator[bytes]:
+    """In the order of COLUMNS."""
+    # Nodes of one document mostly share one object of metadata, and the nodes keep it alive: its id stays its own.
+    written: dict[int, bytes] = {}
+    for node, vector in zip(nodes, _vectors(matrix), strict=True):
+        metadata = written.get(id(node.metadata))
+        if metadata is None:
+            metadata = _value(_JSONB_VERSION + json.dumps(node.metadata).encode())
+            written[id(node.metadata)] = metadata
+        text = node.text.encode()
+        yield b"".join(
+            (
+                _ROW,
+                _uuid(node.id),
+                _value(node.document_id.encode()),
+                _POSITION_AND_LENGTH(4, node.position, len(text)),
+                text,
+                metadata,
+                _span_and_count(node),
+                _uuid(node.previous_id),
+                _uuid(node.next_id),
+                vector,
             )
+        )
 
 
-def _integer(value: int | None) -> bytes | None:
-    return None if value is None else value.to_bytes(4, "big", signed=True)
+def _value(data: bytes) -> bytes:
+    return _LENGTH(len(data)) + data
 
 
-def _wire_vectors(matrix: NDArray[np.float32]) -> Iterator[bytes]:
+def _uuid(id: str | None) -> bytes:
+    return _UUID + bytes.fromhex(id) if id else _NULL
+
+
+def _span_and_count(node: Node) -> bytes:
+    if node.start is not None and node.end is not None:
+        return _THREE_INTEGERS(4, node.start, 4, node.end, 4, node.token_count)
+    return b"".join(
+        _NULL if value is None else _INTEGER(4, value) for value in (node.start, node.end, node.token_count)
+    )
+
+
+def _vectors(matrix: NDArray[np.float32]) -> Iterator[bytes]:
     """vector_recv in pgvector's vector.c: the dimension and a zero as int16, then float32; all big-endian."""
     dimension = matrix.shape[1]
-    header = dimension.to_bytes(2, "big") + b"\0\0"
     size = 4 * dimension
-    for first in range(0, len(matrix), _BLOCK_ROWS):
-        block = matrix[first : first + _BLOCK_ROWS].astype(">f4").tobytes()
+    header = _LENGTH(4 + size) + dimension.to_bytes(2, "big") + b"\0\0"
+    for first in range(0, len(matrix), _ROWS_A_BLOCK):
+        block = matrix[first : first + _ROWS_A_BLOCK].astype(">f4").tobytes()
         for start in range(0, len(block), size):
             yield header + block[start : start + size]

@@ -57,14 +57,17 @@ def stack_embeddings(collection: Collection, nodes: Sequence[Node]) -> NDArray[n
     import numpy as np
 
     rows: list[NDArray[np.float32]] = []
+    shape = (collection.dimension,)
     for node in nodes:
-        if node.embedding is None:
+        vector = node.embedding
+        if vector is None:
             raise ConfigurationError(
                 f"node {node.id} of document {node.document_id!r} has no embedding; "
                 "a pipeline with a vector store ends with the transformation `embed`"
             )
-        check_vector(collection, node.embedding)
-        rows.append(node.embedding)
+        if vector.shape != shape:
+            check_vector(collection, vector)
+        rows.append(vector)
     matrix = np.asarray(rows, dtype=np.float32).reshape(len(rows), collection.dimension)
     finite = np.isfinite(matrix).all(axis=1)
     if not finite.all():
