@@ -28,6 +28,8 @@ __all__ = ["Dedupe", "Numbered", "SliceTally"]
 _TRUSTED_AGE_NS = 2_000_000_000
 _REMEMBERED_CHANGES = 100_000  # beyond, all unchanged documents are guarded: slower, and as right
 _BLOCK_BYTES = 8 * 1024 * 1024
+# A pipe that nobody writes to is opened without waiting for somebody, and refused a moment later.
+_READ_WITHOUT_WAITING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 Numbered = tuple[int, Document]  # a document and its place in the job
 
@@ -329,22 +331,22 @@ def _split_body(document: SplitDocument, max_bytes: int) -> _Body:
     return _Body(content, True, True, body_hash, digest(body_hash), None)
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a pipe that nobody writes to without waiting for somebody; it is refused a moment later."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
 def _read_file(path: str, max_bytes: int) -> tuple[bytes, str | None]:
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
+        # By the system's own calls: a file object takes as long to make as the file to read.
+        file = os.open(path, _READ_WITHOUT_WAITING)
+        try:
             # Taken from the open file, before reading: a change in between shows at the next run.
-            found = os.fstat(file.fileno())
+            found = os.fstat(file)
             if not stat.S_ISREG(found.st_mode):
                 raise DocumentError("read", "it is not a regular file")
             _check_size(found.st_size, max_bytes)
-            content = file.read(found.st_size + 1)  # a buffer of `max_bytes` would cost more than the file
-            if len(content) > found.st_size:  # it grows while it is read
-                content += file.read(max_bytes + 1 - len(content))
+            content = os.read(file, found.st_size + 1)  # a buffer of `max_bytes` would cost more than the file
+            # It grows while it is read, or its file system gives it in parts.
+            while len(content) != found.st_size and (more := os.read(file, max_bytes + 1 - len(content))):
+                content += more
+        finally:
+            os.close(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DocumentError("read", f"it cannot be read: {reason}") from error

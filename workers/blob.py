@@ -38,8 +38,7 @@ def encode_result(result: BatchResult) -> bytes:
     nodes = [node for document in result.documents for node in document.nodes]
     vectors = memoryview(b"")
     if nodes and result.dimension:
-        matrix = np.stack([node.embedding for node in nodes if node.embedding is not None])
-        vectors = matrix.astype("<f4", copy=False).data.cast("B")
+        vectors = np.asarray([node.embedding for node in nodes if node.embedding is not None], "<f4").data.cast("B")
     return b"".join((_HEADER.pack(_MAGIC, _VERSION, len(head)), head, vectors))
 
 
