@@ -57,6 +57,7 @@ def dispatch(
                 if not writer.add(documents_of_slice):
                     break  # cancelled meanwhile
                 on_slice()
+                del documents_of_slice  # before the next is read: two of them would be twice the memory
             writer.finish_batches()
     except BaseException as error:
         # What was read is ingested all the same, unless it is the ledger that does not answer.

@@ -6,6 +6,7 @@ them through again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +67,12 @@ class Aggregator:
             pipe.hset(self._key(job_id, "state"), "bytes", 0)
             return _unique(pipe.execute()[0])
 
-    def blobs(self, job_id: str, attempts: dict[int, int]) -> dict[int, bytes]:
-        """{number: blob} of the given {number: attempt}, as far as Redis still has them. One round trip."""
-        if not attempts:
-            return {}
-        found: Any = self.redis.mget([self._blob_key(job_id, *item) for item in attempts.items()])
-        return {number: blob for number, blob in zip(attempts, found, strict=True) if blob is not None}
+    def blobs(self, job_id: str, attempts: dict[int, int]) -> Iterator[tuple[int, bytes]]:
+        """(number, blob) of the given {number: attempt}, as far as Redis still has them; one at a time in memory."""
+        for number, attempt in attempts.items():
+            blob: Any = self.redis.get(self._blob_key(job_id, number, attempt))
+            if blob is not None:
+                yield number, blob
 
     def drop(self, job_id: str, attempts: dict[int, int]) -> None:
         """Forget blobs that are committed, and tell whoever waits for the job."""

@@ -99,7 +99,7 @@ def _take_apart(context: WorkerContext, job: JobRow, numbers: Sequence[int], err
 def _fetch(context: WorkerContext, job: JobRow, attempts: dict[int, int]) -> dict[int, BatchResult]:
     """{batch number: result}, decoded outside of the transaction; a damaged blob is as good as a lost one."""
     results = {}
-    for number, blob in context.aggregator.blobs(job.id, attempts).items():
+    for number, blob in context.aggregator.blobs(job.id, attempts):
         try:
             results[number] = decode_result(blob, job.collection)
         except PayloadError as error:

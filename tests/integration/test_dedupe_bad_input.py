@@ -52,7 +52,7 @@ def _deep() -> dict[str, Any]:
         (Document(id="bad", uri="http://["), "'http://[' cannot be read"),
         (Document(id="bad", uri="/no/such/file"), "No such file"),
         (Document(id="bad", uri="a\x00b"), "null"),
-        (Document(id="bad", uri="/"), "cannot be read"),
+        (Document(id="bad", uri="/"), "not a regular file"),
         (Document(id="bad", uri="/dev/zero"), "not a regular file"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

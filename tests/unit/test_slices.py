@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.contracts.documents import Document
+from orchestrator.contracts.documents import Document, SplitDocument
+from orchestrator.contracts.nodes import Node
 from orchestrator.slices import slices
 
 
@@ -41,6 +42,15 @@ def test_slow_source_does_not_wait_for_a_full_slice() -> None:
             yield document
 
     assert [len(slice_) for slice_ in slices(crawl(), 1000, lambda: now)] == [3, 3, 1]
+
+
+def test_large_texts_make_small_slices() -> None:
+    """A slice ends with the document that brings its texts to 4 MB, split by the caller or not: memory is bounded."""
+    whole = [Document(id=str(index), text="x" * 3_000_000) for index in range(5)]
+    assert [len(slice_) for slice_ in slices(whole, 1000, lambda: 0.0)] == [2, 2, 1]
+    nodes = tuple(Node(text="x" * 750_000) for _ in range(4))
+    split = [SplitDocument(id=str(index), nodes=nodes) for index in range(5)]
+    assert [len(slice_) for slice_ in slices(split, 1000, lambda: 0.0)] == [2, 2, 1]
 
 
 @pytest.mark.parametrize("given", [0, 3, 4, 5])

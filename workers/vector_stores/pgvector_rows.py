@@ -37,7 +37,7 @@ _INTEGER = struct.Struct(">ii").pack  # with 4 for its length
 _POSITION_AND_LENGTH = struct.Struct(">iii").pack
 _THREE_INTEGERS = struct.Struct(">iiiiii").pack
 _ROWS_A_WRITE = 32  # a buffer of about 100 kB
-_ROWS_A_BLOCK = 1024  # vectors brought into wire form at once
+_ROWS_A_BLOCK = 256  # vectors brought into wire form at once
 
 
 def copy_rows(connection: Connection[Any], table: str, nodes: Sequence[Node], matrix: NDArray[np.float32]) -> None:
