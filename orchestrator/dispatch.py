@@ -23,7 +23,7 @@ from orchestrator.contracts.report import JobState
 from orchestrator.contracts.spec import DocstoreStrategy
 from orchestrator.contracts.traces import Span, begin_tracing, span
 from orchestrator.dedupe import Dedupe, Numbered
-from orchestrator.ledger import batches, documents, jobs
+from orchestrator.ledger import batches, documents, jobs, window
 from orchestrator.ledger.batches import NewBatch
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.failures import Failure, record
@@ -93,7 +93,7 @@ def enqueueing(connections: Connections) -> Iterator[Span]:
 def fill_window(connections: Connections, job: JobRow) -> None:
     """Publish what fits into the job's window. A broker that is away is no error: the ledger has the batches."""
     with begin(connections.engine) as connection:
-        published = batches.publish_next(connection, job.id, connections.settings.window)
+        published = window.publish_next(connection, job.id, connections.settings.window)
     failpoint("dispatch.published")
     try:
         send_transforms(connections.app, job.id, published, job.priority)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, RowMapping, event, select, update
 from orchestrator.contracts.payload import BatchDocument, decode_payload
 from orchestrator.contracts.report import BatchState, JobState
 from orchestrator.contracts.spec import DocstoreStrategy, PipelineSpec, TransformationSpec
-from orchestrator.ledger import batches, documents, jobs, tables
+from orchestrator.ledger import batches, documents, jobs, tables, window
 from orchestrator.ledger.batches import Lease, NewBatch
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.documents import DocumentRow
@@ -99,7 +99,7 @@ class Ledger:
         """So many batches of a job, published or not."""
         self.call(batches.add, job_id, [NewBatch(b"payload", documents, 100)] * count)
         if waiting:
-            self.call(batches.publish_next, job_id, 10_000)
+            self.call(window.publish_next, job_id, 10_000)
 
     def lease(self, job_id: str, number: int = 0, owner: str = "worker") -> Lease | None:
         """Ask for a batch, as a worker does."""

@@ -59,11 +59,11 @@ def decode_result(data: bytes, collection: str) -> BatchResult:
     result = BatchResult(
         [_unpack_document(fields, collection) for fields in head["documents"]], head["model"], head["dimension"]
     )
-    _attach_vectors(result, memoryview(data)[start:])
+    _attach_vectors(result, data[start:])  # a copy: a view would keep the head, for as long as there are nodes
     return result
 
 
-def _attach_vectors(result: BatchResult, data: memoryview) -> None:
+def _attach_vectors(result: BatchResult, data: bytes) -> None:
     nodes = [node for document in result.documents for node in document.nodes]
     expected = 4 * result.dimension * len(nodes)
     if len(data) != expected:

@@ -21,7 +21,7 @@ from orchestrator.contracts.packed_nodes import pack_product
 from orchestrator.contracts.payload import BatchDocument, decode_payload, encode_payload
 from orchestrator.contracts.queues import send_commit
 from orchestrator.contracts.traces import attempt_identity, link
-from orchestrator.ledger import aliases, batches, control, documents, products
+from orchestrator.ledger import aliases, batches, control, documents, products, window
 from orchestrator.ledger.batches import BatchOutcome, NewBatch
 from orchestrator.ledger.documents import DocumentRow, version_of
 from orchestrator.ledger.engine import begin
@@ -113,7 +113,7 @@ def _write(
     job: JobRow,
     attempts: dict[int, int],
     results: dict[int, BatchResult],
-) -> tuple[list[BatchOutcome], Sequence[batches.Published]]:
+) -> tuple[list[BatchOutcome], Sequence[window.Published]]:
     """The transaction: (what was committed, what must run again because its nodes are lost)."""
     has_aliases = aliases.hold(connection, job)
     waiting = batches.lock_transformed(connection, job.id, list(attempts))
@@ -121,7 +121,7 @@ def _write(
         number: results[number] for number in waiting if number in results and waiting[number] == attempts[number]
     }
     gone = [number for number in waiting if number not in results]
-    lost = batches.put_back(connection, job.id, gone, "its nodes were lost from Redis") if gone else []
+    lost = window.put_back(connection, job.id, gone, "its nodes were lost from Redis") if gone else []
     winners = _claim(connection, job, current, has_aliases=has_aliases)
     failpoint("commit.claimed")
     removed = _store_nodes(context, connection, job, current, winners)

@@ -15,7 +15,7 @@ from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.queues import send_transforms
 from orchestrator.contracts.registered import load_modules
 from orchestrator.contracts.spec import PipelineSpec
-from orchestrator.ledger import batches, jobs
+from orchestrator.ledger import jobs, window
 from orchestrator.ledger.engine import begin, create_ledger_engine
 from orchestrator.ledger.jobs import JobRow
 from orchestrator.settings import Settings
@@ -119,12 +119,12 @@ class WorkerContext:
     def fill_window(self, job_id: str) -> None:
         """Publish what fits into the job's window now."""
         with begin(self.engine) as connection:
-            published = batches.publish_next(connection, job_id, self.settings.window)
+            published = window.publish_next(connection, job_id, self.settings.window)
         if published:
             failpoint("window.published")
         self.publish(job_id, published)
 
-    def publish(self, job_id: str, published: Sequence[batches.Published]) -> None:
+    def publish(self, job_id: str, published: Sequence[window.Published]) -> None:
         """Send the messages of batches that the ledger has marked as waiting."""
         if published:
             send_transforms(self.app, job_id, published, self.job(job_id).priority)

@@ -16,9 +16,9 @@ from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.queues import TRANSFORM_QUEUE, send_commit
 from orchestrator.contracts.report import JobState
 from orchestrator.ledger import control, jobs, stalled
-from orchestrator.ledger.batches import hold_back
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.payments import Cost
+from orchestrator.ledger.window import hold_back
 from workers.context import WorkerContext
 from workers.finish import finish
 from workers.metrics.measured import count

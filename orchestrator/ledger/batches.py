@@ -31,7 +31,6 @@ from orchestrator.contracts.report import BatchState, JobState
 from orchestrator.ledger.binary_results import IN_BINARY
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.payments import Cost, pay
-from orchestrator.ledger.statements import advisory_lock
 from orchestrator.ledger.storable import storable
 from orchestrator.ledger.tables import batches, jobs
 
@@ -46,13 +45,11 @@ __all__ = [
     "charge",
     "commit",
     "heartbeat",
-    "hold_back",
+    "is_open",
     "lease",
     "leases_of",
     "lock_transformed",
     "mark_transformed",
-    "publish_next",
-    "put_back",
     "reclaim",
     "settle",
 ]
@@ -67,7 +64,6 @@ OPEN_STATES = (
 # What a lease takes from the row, in the order of its fields.
 LEASED = tuple(batches.c[name] for name in ("attempt", "strikes", "retries", "first_started_at", "payload"))
 _NOTHING = Cost()
-_IN_WINDOW = (BatchState.WAITING, BatchState.RUNNING, BatchState.RETRYING, BatchState.TRANSFORMED)
 
 # What runs for every batch is built once, and has these parameters: to build it would take as long as to run it.
 _JOB: BindParameter[str] = bindparam("of_job")
@@ -82,13 +78,6 @@ class NewBatch(NamedTuple):
     documents: int
     weight: int
     first_started_at: datetime | None = None
-
-
-class Published(NamedTuple):
-    """A batch whose message is to be sent."""
-
-    number: int
-    documents: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,55 +136,12 @@ def add(connection: Connection, job_id: str, new: Sequence[NewBatch]) -> None:
     )
 
 
-def _is_open(job_id: str | BindParameter[str], *, paused: bool | None = None) -> ColumnElement[bool]:
+def is_open(job_id: str | BindParameter[str], *, paused: bool | None = None) -> ColumnElement[bool]:
     """The job takes results; where asked for, it is paused or is not."""
     condition = [jobs.c.id == job_id, jobs.c.state.in_((JobState.ENQUEUING, JobState.RUNNING))]
     if paused is not None:
         condition.append(jobs.c.paused == paused)
     return exists().where(*condition)
-
-
-_COUNT_UNFINISHED = select(func.count()).where(batches.c.job_id == _JOB, batches.c.state.in_(_IN_WINDOW))
-_IS_PENDING = and_(batches.c.job_id == _JOB, batches.c.state == BatchState.PENDING, _is_open(_JOB, paused=False))
-# Not a subquery of the update: Postgres may run one again for every row, each time past the limit.
-_NEXT = select(batches.c.number).where(_IS_PENDING).order_by(batches.c.number).limit(bindparam("of_limit"))
-_TO_WAITING = (
-    update(batches)
-    .where(batches.c.number.in_(_NUMBERS))
-    .values(state=BatchState.WAITING, published_at=now(), owner=None)
-    .returning(batches.c.number, batches.c.documents)
-)
-_PUBLISH = _TO_WAITING.where(_IS_PENDING)
-_PUT_BACK = _TO_WAITING.where(batches.c.job_id == _JOB, batches.c.state == BatchState.TRANSFORMED)
-
-
-def publish_next(connection: Connection, job_id: str, window: int) -> list[Published]:
-    """Mark pending batches as waiting, until `window` are unfinished; the caller sends their messages after commit."""
-    # Who counts at the same time would fill the same gap.
-    advisory_lock(connection, f"docmill.window.{job_id}")
-    unfinished: int = connection.execute(_COUNT_UNFINISHED, {"of_job": job_id}).scalar_one()
-    if unfinished >= window:
-        return []
-    chosen = connection.execute(_NEXT, {"of_job": job_id, "of_limit": window - unfinished}).scalars()
-    return _published(connection, _PUBLISH, job_id, chosen.all())
-
-
-def _published(connection: Connection, to_waiting: Any, job_id: str, numbers: Sequence[int]) -> list[Published]:
-    rows = connection.execute(to_waiting, {"of_job": job_id, "of_numbers": numbers})
-    return sorted(Published(*row) for row in rows)
-
-
-def hold_back(connection: Connection, job_id: str) -> None:
-    """Batches of a paused job that wait for a worker are pending again: their messages are refused on arrival."""
-    connection.execute(
-        update(batches)
-        .where(
-            batches.c.job_id == job_id,
-            batches.c.state.in_((BatchState.WAITING, BatchState.RETRYING)),
-            _is_open(job_id, paused=True),
-        )
-        .values(state=BatchState.PENDING)
-    )
 
 
 _IS_ABANDONED = and_(
@@ -212,7 +158,7 @@ _LEASE = (
             _IS_ABANDONED,
         ),
         bindparam("max_attempts") > _STRIKES,
-        _is_open(_JOB, paused=False),
+        is_open(_JOB, paused=False),
     )
     .values(
         state=BatchState.RUNNING,
@@ -330,24 +276,13 @@ def settle(
     return _settle(connection, _SETTLE.values(**values), held, cost)
 
 
-def put_back(connection: Connection, job_id: str, numbers: Sequence[int], reason: str) -> list[Published]:
-    """Transformed batches whose nodes are lost go back to be run again, without a strike."""
-    found = _published(connection, _PUT_BACK, job_id, numbers)
-    connection.execute(
-        update(batches)
-        .where(batches.c.job_id == job_id, batches.c.number.in_([batch.number for batch in found]))
-        .values(reason=reason)
-    )
-    return found
-
-
 _LOCK_TRANSFORMED = (
     select(batches.c.number, batches.c.attempt)
     .where(
         batches.c.job_id == _JOB,
         batches.c.number.in_(_NUMBERS),
         batches.c.state == BatchState.TRANSFORMED,
-        _is_open(_JOB),
+        is_open(_JOB),
     )
     .order_by(batches.c.number)
     .with_for_update(of=batches)

@@ -5,12 +5,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, exists, or_, update
 
 from orchestrator.contracts.report import BatchState, JobState
-from orchestrator.ledger.batches import OPEN_STATES, Lease, hold_back
+from orchestrator.ledger.batches import OPEN_STATES, Lease
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.failures import Failure, has_failure, record
 from orchestrator.ledger.jobs import get
 from orchestrator.ledger.storable import storable
 from orchestrator.ledger.tables import batches, jobs
+from orchestrator.ledger.window import hold_back
 
 __all__ = ["abort", "cancel", "cancel_batches", "pause", "resume", "stop"]
 

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, and_, exists, or_, select, update
 
 from orchestrator.contracts.report import BatchState, JobState
-from orchestrator.ledger.batches import LEASED, OPEN_STATES, Lease, Published
+from orchestrator.ledger.batches import LEASED, OPEN_STATES, Lease
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.tables import batches, jobs
+from orchestrator.ledger.window import Published
 
 __all__ = ["OpenJob", "abandoned", "exhausted", "forgotten_commits", "lost_messages", "open_jobs", "vanished_clients"]
 

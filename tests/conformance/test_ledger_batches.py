@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from orchestrator.contracts.report import BatchState, JobState
-from orchestrator.ledger import batches, control, jobs
+from orchestrator.ledger import batches, control, jobs, window
 from orchestrator.ledger.batches import BatchOutcome, Lease, NewBatch
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.payments import Cost, Payment
@@ -18,7 +18,7 @@ _COST = Cost(
 _ENDED = [BatchState.COMMITTED, BatchState.HALVED, BatchState.FAILED, BatchState.CANCELLED]
 
 
-def _numbers(published: list[batches.Published]) -> list[int]:
+def _numbers(published: list[window.Published]) -> list[int]:
     return [batch.number for batch in published]
 
 
@@ -57,14 +57,14 @@ def test_publishing_fills_the_window_and_no_more(ledger: Ledger) -> None:
     """Batches are published in order until the window is full of unfinished ones; an ended one makes room for one."""
     job = ledger.job()
     ledger.batches(job.id, 6, waiting=False)
-    assert _numbers(ledger.call(batches.publish_next, job.id, 3)) == [0, 1, 2]
-    assert ledger.call(batches.publish_next, job.id, 3) == []
+    assert _numbers(ledger.call(window.publish_next, job.id, 3)) == [0, 1, 2]
+    assert ledger.call(window.publish_next, job.id, 3) == []
     for number, state in ((0, BatchState.RUNNING), (1, BatchState.RETRYING), (2, BatchState.TRANSFORMED)):
         ledger.change_batch(job.id, number, state=state)
-    assert ledger.call(batches.publish_next, job.id, 3) == []
+    assert ledger.call(window.publish_next, job.id, 3) == []
     ledger.change_batch(job.id, 1, state=BatchState.COMMITTED)
-    assert _numbers(ledger.call(batches.publish_next, job.id, 3)) == [3]
-    assert _numbers(ledger.call(batches.publish_next, job.id, 10)) == [4, 5]
+    assert _numbers(ledger.call(window.publish_next, job.id, 3)) == [3]
+    assert _numbers(ledger.call(window.publish_next, job.id, 10)) == [4, 5]
     assert ledger.batch(job.id, 5)["published_at"] is not None
 
 
@@ -73,15 +73,15 @@ def test_each_job_has_a_window_of_its_own(ledger: Ledger) -> None:
     big, small = ledger.job(), ledger.job()
     ledger.batches(big.id, 9, waiting=False)
     ledger.batches(small.id, 2, waiting=False)
-    ledger.call(batches.publish_next, big.id, 4)
-    assert _numbers(ledger.call(batches.publish_next, small.id, 4)) == [0, 1]
+    ledger.call(window.publish_next, big.id, 4)
+    assert _numbers(ledger.call(window.publish_next, small.id, 4)) == [0, 1]
 
 
 def test_window_holds_and_no_batch_is_published_twice_when_many_publish_at_once(ledger: Ledger) -> None:
     """Of many workers that fill a window at the same moment, each publishes other batches, and it is not overfilled."""
     job = ledger.job()
     ledger.batches(job.id, 40, waiting=False)
-    published = at_once(8, lambda _: ledger.call(batches.publish_next, job.id, 10))
+    published = at_once(8, lambda _: ledger.call(window.publish_next, job.id, 10))
     numbers = [batch.number for part in published for batch in part]
     assert Counter(numbers) == Counter(range(10))
     assert Counter(ledger.states(job.id)) == {BatchState.WAITING: 10, BatchState.PENDING: 30}
@@ -251,12 +251,12 @@ def test_batches_whose_nodes_are_lost_run_again(ledger: Ledger) -> None:
     job = ledger.job()
     ledger.batches(job.id, 3, documents=4)
     ledger.transformed(job.id, 0, 1)
-    assert ledger.call(batches.put_back, job.id, [1, 2, 99], "lost") == [(1, 4)]
+    assert ledger.call(window.put_back, job.id, [1, 2, 99], "lost") == [(1, 4)]
     assert ledger.states(job.id) == [BatchState.TRANSFORMED, BatchState.WAITING, BatchState.WAITING]
     row = ledger.batch(job.id, 1)
     assert (row["strikes"], row["reason"], row["owner"]) == (0, "lost", None)
     assert ledger.leased(job.id, 1).attempt == 2
-    assert ledger.call(batches.put_back, job.id, [], "lost") == []
+    assert ledger.call(window.put_back, job.id, [], "lost") == []
 
 
 def test_batch_that_cannot_be_committed_is_reclaimed_once(ledger: Ledger) -> None:

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, RowMapping, update
 
 from orchestrator.contracts.report import TERMINAL_JOB_STATES, BatchState, JobState
-from orchestrator.ledger import batches, control, jobs, payments, stalled, tables
+from orchestrator.ledger import batches, control, jobs, payments, stalled, tables, window
 from orchestrator.ledger.batches import OPEN_STATES, BatchOutcome, Lease, NewBatch
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.jobs import Finish
@@ -119,7 +119,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def publish(self, choice: int) -> None:
         """Fill the window."""
         job_id = self._job(choice)
-        published = self.ledger.call(batches.publish_next, job_id, _WINDOW)
+        published = self.ledger.call(window.publish_next, job_id, _WINDOW)
         for batch in published:
             assert self.before[job_id, batch.number]["state"] == BatchState.PENDING
 
@@ -217,7 +217,7 @@ class LedgerMachine(RuleBasedStateMachine):
         def write(connection: Connection) -> dict[int, int]:
             waiting = batches.lock_transformed(connection, job_id, numbers)
             if lost:
-                batches.put_back(connection, job_id, list(waiting), "lost")
+                window.put_back(connection, job_id, list(waiting), "lost")
             else:
                 sizes = {number: self.before[job_id, number]["documents"] for number in waiting}
                 batches.commit(connection, job_id, [BatchOutcome(n, documents_new=sizes[n]) for n in waiting])
@@ -356,7 +356,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for job in self.ledger.call(stalled.open_jobs):
             if job.state is JobState.CANCELLING:
                 self.ledger.call(control.cancel_batches, job.id)
-            self.ledger.call(batches.publish_next, job.id, _WINDOW)
+            self.ledger.call(window.publish_next, job.id, _WINDOW)
             self.ledger.call(jobs.finish, job.id)
 
     def _abandoned_now(self) -> list[_Key]:

@@ -4,9 +4,10 @@ import pytest
 
 from orchestrator.contracts.report import BatchState, JobState
 from orchestrator.ledger import batches, jobs, stalled
-from orchestrator.ledger.batches import Lease, Published
+from orchestrator.ledger.batches import Lease
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.payments import Cost
+from orchestrator.ledger.window import Published
 from tests.ledgers import MAX_ATTEMPTS, STALE_AFTER, Ledger, at_once
 
 _OTHERS_THAN_RUNNING = [state for state in BatchState if state is not BatchState.RUNNING]

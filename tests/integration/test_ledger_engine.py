@@ -1,8 +1,11 @@
 """How the ledger's connections to Postgres are set up."""
 
-from sqlalchemy import text
+from typing import Any
+
+from sqlalchemy import LargeBinary, literal, select, text
 
 from orchestrator.ledger import documents
+from orchestrator.ledger.binary_results import IN_BINARY
 from orchestrator.ledger.engine import begin
 from tests.ledgers import Ledger
 
@@ -13,3 +16,14 @@ def test_no_plan_outlives_the_table_it_was_made_for(ledger: Ledger) -> None:
         for _ in range(20):
             documents.known(connection, "handbook", ["a", "b"])
         assert connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0
+
+
+def test_bytes_are_read_in_binary_where_that_is_asked_for(ledger: Ledger) -> None:
+    """A query that asks for it gets its bytes as they are, not as twice as many digits; the next is text again."""
+    bytes_ = select(literal(bytes(range(256)), LargeBinary).label("bytes"))
+    with begin(ledger.engine) as connection:
+        for query, form in ((bytes_.execution_options(**IN_BINARY), 1), (bytes_, 0)):
+            result = connection.execute(query)
+            cursor: Any = result.cursor
+            assert cursor.pgresult.fformat(0) == form
+            assert result.scalar_one() == bytes(range(256))

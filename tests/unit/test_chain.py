@@ -1,5 +1,6 @@
 """The chain: what a step may return, and what a budget refuses. The rest is shown where caches and services are."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -10,6 +11,8 @@ from orchestrator.contracts.packed_nodes import pack_handed
 from orchestrator.contracts.payload import BatchDocument
 from orchestrator.contracts.spec import PipelineSpec
 from workers.caches import IngestionCache
+from workers.caches.contract import DEFAULT_CACHE_COLLECTION
+from workers.caches.memory import MemoryCache
 from workers.chain import BatchBill, BatchResult, Chain
 from workers.tokens.spending import Spending
 from workers.transformations import Embed, SentenceSplitter, Transformation, transformation
@@ -51,6 +54,41 @@ def test_a_budget_smaller_than_one_call_is_refused_with_the_number() -> None:
     )
     assert 20 < caught.value.planned <= 8 * 16
     assert bill.spending.total.total == 0
+
+
+def _numbered_sentences() -> tuple[PipelineSpec, BatchDocument]:
+    """40 nodes of seven or eight tokens, embedded here, eight a call."""
+    steps = SentenceSplitter(chunk_size=12, chunk_overlap=0), Embed("hashed", batch_size=8)
+    spec = PipelineSpec(name="p", collection="p", transformations=tuple(step.spec() for step in steps))
+    text = b"\n\n".join(b"Sentence number %d tells of something." % number for number in range(40))
+    return spec, BatchDocument("a", 0, True, True, text, {}, "content", "body", None)
+
+
+def test_what_was_embedded_before_the_budget_ended_is_kept() -> None:
+    """A budget that ends between two calls of an embedder leaves the vectors of the calls before in the cache."""
+    spec, document = _numbered_sentences()
+    cache = IngestionCache()
+    bill = BatchBill(Spending(budget=200))
+    with pytest.raises(TokenBudgetExceeded):
+        Chain(spec, cache).run([document], bill)
+    again = BatchBill()
+    (result,) = Chain(spec, cache).run([document], again).documents
+    assert (len(result.nodes), again.cache_hits) == (40, 24)
+    assert sum(node.token_count for node in result.nodes[:24]) == bill.spending.total.total <= 200
+
+
+def test_vectors_made_here_go_to_the_cache_together() -> None:
+    """Five calls of an embedder that asks no service are one write to the cache."""
+    written: list[int] = []
+
+    class CountedCache(MemoryCache):
+        def put_many(self, values: Mapping[str, bytes], collection: str = DEFAULT_CACHE_COLLECTION) -> None:
+            written.append(len(values))
+            super().put_many(values, collection)
+
+    spec, document = _numbered_sentences()
+    Chain(spec, IngestionCache(cache=CountedCache())).run([document], BatchBill())
+    assert [count for count in written if count] == [40]
 
 
 @pytest.mark.parametrize(

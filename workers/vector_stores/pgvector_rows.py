@@ -37,6 +37,7 @@ _INTEGER = struct.Struct(">ii").pack  # with 4 for its length
 _POSITION_AND_LENGTH = struct.Struct(">iii").pack
 _THREE_INTEGERS = struct.Struct(">iiiiii").pack
 _ROWS_A_WRITE = 32  # a buffer of about 100 kB
+_UNSENT_BYTES = 128 * 1024  # that wait in libpq; what its buffer grows to, it keeps
 _ROWS_A_BLOCK = 256  # vectors brought into wire form at once
 
 
@@ -46,14 +47,18 @@ def copy_rows(connection: Connection[Any], table: str, nodes: Sequence[Node], ma
     Raises:
         psycopg.DataError, UnicodeEncodeError, struct.error: a node holds what Postgres cannot.
     """
+    from psycopg.copy import LibpqWriter
+
     # The identifier is quoted by its maker, and the columns are constants.
     statement = f"COPY {table} ({', '.join(COLUMNS)}) FROM STDIN (FORMAT binary)".encode()
     rows = _rows(nodes, matrix)
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.write(_HEADER)
-        while block := b"".join(islice(rows, _ROWS_A_WRITE)):
-            copy.write(block)
-        copy.write(_TRAILER)
+    with connection.cursor() as cursor:
+        writer = LibpqWriter(cursor, flush_threshold=_UNSENT_BYTES)
+        with cursor.copy(statement, writer=writer) as copy:
+            copy.write(_HEADER)
+            while block := b"".join(islice(rows, _ROWS_A_WRITE)):
+                copy.write(block)
+            copy.write(_TRAILER)
 
 
 def _rows(nodes: Sequence[Node], matrix: NDArray[np.float32]) -> Iterator[bytes]:
