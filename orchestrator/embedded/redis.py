@@ -32,7 +32,7 @@ _CACHE_OPTIONS = (
     # Kept between two commands: a stop saves it. What a crash loses is computed again.
     ("--save", "3600 1"),
     ("--appendonly", "no"),
-    ("--maxmemory", "46mb"),  # with the results of a job, 64 MB at most
+    ("--maxmemory", "45mb"),  # with the results of a job, 64 MB at most
     ("--maxmemory-policy", "allkeys-lru"),
     # A full disk is no reason to stop caching, nor not to stop.
     ("--stop-writes-on-bgsave-error", "no"),
