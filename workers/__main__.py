@@ -2,7 +2,6 @@
 
 import sys
 
-import billiard.pool
 import celery.apps.worker
 
 from orchestrator.contracts.errors import ConfigurationError
@@ -11,6 +10,7 @@ from orchestrator.contracts.registered import load_modules
 from orchestrator.contracts.traces import load_tracing
 from orchestrator.settings import load_settings
 from workers.app import configure
+from workers.child_exit import end_children_at_once
 from workers.metrics.server import serve
 from workers.preload import preload
 from workers.tokens.callbacks import check_callback_handlers
@@ -22,9 +22,7 @@ def main(arguments: list[str]) -> None:
     SIGTERM lets running batches end, and hands back those that have not begun. Whoever cannot wait kills the worker:
     its leases then run out, and others take them. (Celery's soft shutdown would sleep its whole timeout every time.)
     """
-    # A child that ends waits until the main process has heard of its last result, which then nobody reads any more:
-    # 30 s by default. Here the ledger has the result, so 1 s will do.
-    billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 10
+    end_children_at_once()
     settings = load_settings()
     configure_logging(settings.log_format, settings.log_level)  # before Celery, which warns as soon as it starts
     log = get_logger("workers")  # this module is called __main__
