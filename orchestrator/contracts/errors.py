@@ -73,15 +73,18 @@ class ConfigurationError(TerminalError, ValueError):
     """A setting, a spec or an argument is wrong."""
 
 
+_LOADED_BY = {
+    "transformation": ". A module of your own is loaded by DOCMILL_MODULES or an entry point",
+    "callback handler": ". A module of your own is loaded by DOCMILL_MODULES",
+}
+
+
 class UnknownName(ConfigurationError):
     """A spec names something that is not registered here; the message lists what is."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = ", ".join(sorted(known)) or "none"
-        hint = (
-            ". A module of your own is loaded by DOCMILL_MODULES or an entry point" if kind == "transformation" else ""
-        )
-        super().__init__(f"unknown {kind} {name!r}; known here: {names}{hint}")
+        super().__init__(f"unknown {kind} {name!r}; known here: {names}{_LOADED_BY.get(kind, '')}")
 
 
 class CollectionMismatch(ConfigurationError):

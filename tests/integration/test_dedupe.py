@@ -100,6 +100,21 @@ def test_file_that_is_longer_than_it_says_is_read_to_its_end(ledger: Ledger) -> 
 
 
 @pytest.mark.usefixtures("trusting")
+def test_file_that_comes_in_parts_is_read_to_its_end(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that gives less than it is asked for is asked again, and the file is trusted as any other."""
+    (tmp_path / "a.txt").write_text("one two three")
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda file, size: read(file, min(size, 5)))
+    run = Run(ledger)
+    run.take(*FileReader(tmp_path))
+    (document,) = run.survivors
+    assert document.content == b"one two three"
+    assert document.stamp is not None
+
+
+@pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize("as_uri", [False, True])
 def test_unchanged_file_is_not_read(ledger: Ledger, tmp_path: Path, as_uri: bool) -> None:
     """A file whose stamp is that of the last commit is unchanged, even where its content would say otherwise."""
