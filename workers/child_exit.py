@@ -20,7 +20,7 @@ def end_children_at_once() -> None:
 
     def do_exit(worker: Any, pid: int, exitcode: int | None, error: Exception | None = None) -> None:
         if exitcode or error:
-            tell_and_sleep(worker, pid, exitcode, error)
+            tell_and_sleep(worker, pid, exitcode, error)  # and is gone
         try:
             if worker.on_exit is not None:
                 worker.on_exit(pid, os.EX_OK)

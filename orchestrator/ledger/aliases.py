@@ -14,6 +14,7 @@ from orchestrator.contracts.errors import PayloadError
 from orchestrator.contracts.payload import BatchDocument, decode_payload, encode_payload
 from orchestrator.ledger import batches
 from orchestrator.ledger.batches import NewBatch
+from orchestrator.ledger.binary_results import IN_BINARY
 from orchestrator.ledger.documents import DocumentRow, code_points, known, lock, vanished_condition, version_of
 from orchestrator.ledger.jobs import JobRow
 from orchestrator.ledger.statements import one_of, pages
@@ -125,7 +126,8 @@ def _heirs(
 def _take_place(connection: Connection, job: JobRow, heir: _Alias) -> BatchDocument | None:
     """The heir as a document to be ingested. Its row goes: until it is committed it is one not ingested yet."""
     this = and_(documents.c.collection == job.collection, documents.c.id == heir.id)
-    payload = connection.execute(select(documents.c.payload).where(this)).scalar_one()
+    query = select(documents.c.payload).where(this).execution_options(**IN_BINARY)
+    payload = connection.execute(query).scalar_one()
     connection.execute(delete(documents).where(this))
     try:
         (document,) = decode_payload(payload or b"")

@@ -207,6 +207,7 @@ def reclaim(connection: Connection, job_id: str, number: int, owner: str) -> Lea
         .where(batches.c.job_id == job_id, batches.c.number == number, batches.c.state == BatchState.TRANSFORMED)
         .values(state=BatchState.RUNNING, owner=owner, attempt=batches.c.attempt + 1, heartbeat_at=now())
         .returning(*LEASED)
+        .execution_options(**IN_BINARY)
     ).one_or_none()
     return None if row is None else Lease(job_id, number, owner, *row)
 
@@ -297,9 +298,9 @@ def lock_transformed(connection: Connection, job_id: str, numbers: Sequence[int]
 def leases_of(connection: Connection, job_id: str, numbers: Sequence[int]) -> dict[int, Lease]:
     """{number: the lease that made its result}, of batches that are not committed yet."""
     rows = connection.execute(
-        select(batches.c.number, func.coalesce(batches.c.owner, ""), *LEASED).where(
-            batches.c.job_id == job_id, batches.c.number.in_(numbers), batches.c.payload.is_not(None)
-        )
+        select(batches.c.number, func.coalesce(batches.c.owner, ""), *LEASED)
+        .where(batches.c.job_id == job_id, batches.c.number.in_(numbers), batches.c.payload.is_not(None))
+        .execution_options(**IN_BINARY)
     )
     return {number: Lease(job_id, number, *lease) for number, *lease in rows}
 

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Engine, ExecutionContext, event
 __all__ = ["IN_BINARY", "offer_binary_results"]
 
 # Execution options of such a statement; without effect where nobody offers it, as on SQLite.
-IN_BINARY: Mapping[str, bool] = {"docmill_in_binary": True}
+_OPTION = "docmill_in_binary"
+IN_BINARY: Mapping[str, bool] = {_OPTION: True}
 
 
 def offer_binary_results(engine: Engine) -> None:
@@ -23,7 +24,7 @@ def offer_binary_results(engine: Engine) -> None:
 def _choose_form(
     connection: Connection, cursor: Any, statement: str, parameters: Any, context: ExecutionContext, many: bool
 ) -> None:
-    if "docmill_in_binary" in context.execution_options:
+    if _OPTION in context.execution_options:
         from psycopg.pq import Format
 
         cursor.format = Format.BINARY

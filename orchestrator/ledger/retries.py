@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from orchestrator.contracts.report import BatchState
+from orchestrator.ledger.binary_results import IN_BINARY
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.tables import batches, documents, failures, jobs
 
@@ -77,6 +78,7 @@ def kept(connection: Connection, job_id: str, *, after: int, limit: int) -> Iter
             select(failures.c.id, failures.c.payload, documents.c.version)
             .select_from(failures.outerjoin(documents, is_known))
             .where(failures.c.id == number, failures.c.payload.is_not(None))
+            .execution_options(**IN_BINARY)
         ).one_or_none()
         if row is not None:
             yield Kept._make(row)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, and_, exists, or_, select, update
 
 from orchestrator.contracts.report import BatchState, JobState
 from orchestrator.ledger.batches import LEASED, OPEN_STATES, Lease
+from orchestrator.ledger.binary_results import IN_BINARY
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.tables import batches, jobs
 from orchestrator.ledger.window import Published
@@ -71,6 +72,7 @@ def exhausted(connection: Connection, owner: str, *, stale_after: float, max_att
             .where(batches.c.job_id == job_id, batches.c.number == number)
             .values(state=BatchState.RUNNING, owner=owner, attempt=batches.c.attempt + 1, heartbeat_at=now())
             .returning(*LEASED)
+            .execution_options(**IN_BINARY)
         ).one()
         leases.append(Lease(job_id, number, owner, *row))
     return leases

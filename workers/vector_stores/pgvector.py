@@ -6,7 +6,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, select, text
@@ -171,12 +171,12 @@ class PgVectorStore:
         if not keep or _find(connection, collection) is None:
             return 0
         table = _quote(collection)
-        kept = _uuids(node_id for node_ids in keep.values() for node_id in node_ids)
+        kept = array_literal(node_id for node_ids in keep.values() for node_id in node_ids)
         find = text(_FIND_STALE.format(table=table))
         stale = connection.execute(find, {"documents": array_literal(keep), "kept": kept}).scalars().all()
         if not stale:
             return 0
-        return connection.execute(text(_REMOVE.format(table=table)), {"ids": _uuids(map(str, stale))}).rowcount
+        return connection.execute(text(_REMOVE.format(table=table)), {"ids": array_literal(map(str, stale))}).rowcount
 
     def search(self, collection: str, vector: NDArray[np.float32], k: int) -> list[Match]:
         """The k nodes nearest by cosine, best first; ties by node id. Exact without an index, and for k above 500.
@@ -283,8 +283,8 @@ def _insert(
     """Copy nodes, in the order of their ids, straight into their table. False if some are there: nothing is done."""
     from psycopg.errors import UniqueViolation
 
-    ids = {"ids": _uuids(node.id for node in nodes)}
-    if connection.execute(text(_COUNT_HELD.format(table=table)), ids).scalar_one():
+    ids = array_literal(node.id for node in nodes)
+    if connection.execute(text(_COUNT_HELD.format(table=table)), {"ids": ids}).scalar_one():
         return False
     savepoint = connection.begin_nested()
     try:
@@ -306,11 +306,6 @@ def _upsert(
     copy_rows(driver, _STAGED, nodes, matrix)
     connection.execute(text(_UPSERT.format(table=table)))
     connection.execute(text(f"DROP TABLE {_STAGED}"))  # the same transaction may upsert again
-
-
-def _uuids(ids: Iterable[str]) -> str:
-    """Ids as an array: they have no characters that would need quotes."""
-    return f"{{{','.join(ids)}}}"
 
 
 def _ours(row: Row[Any] | None) -> Collection | None:

@@ -34,8 +34,6 @@ _UUID = (16).to_bytes(4, "big")
 _ROW = len(COLUMNS).to_bytes(2, "big")
 _LENGTH = struct.Struct(">i").pack
 _INTEGER = struct.Struct(">ii").pack  # with 4 for its length
-_POSITION_AND_LENGTH = struct.Struct(">iii").pack
-_THREE_INTEGERS = struct.Struct(">iiiiii").pack
 _ROWS_A_WRITE = 32  # a buffer of about 100 kB
 _UNSENT_BYTES = 128 * 1024  # that wait in libpq; what its buffer grows to, it keeps
 _ROWS_A_BLOCK = 256  # vectors brought into wire form at once
@@ -70,16 +68,17 @@ def _rows(nodes: Sequence[Node], matrix: NDArray[np.float32]) -> Iterator[bytes]
         if metadata is None:
             metadata = _value(_JSONB_VERSION + json.dumps(node.metadata).encode())
             written[id(node.metadata)] = metadata
-        text = node.text.encode()
         yield b"".join(
             (
                 _ROW,
                 _uuid(node.id),
                 _value(node.document_id.encode()),
-                _POSITION_AND_LENGTH(4, node.position, len(text)),
-                text,
+                _integer(node.position),
+                _value(node.text.encode()),
                 metadata,
-                _span_and_count(node),
+                _integer(node.start),
+                _integer(node.end),
+                _integer(node.token_count),
                 _uuid(node.previous_id),
                 _uuid(node.next_id),
                 vector,
@@ -95,12 +94,8 @@ def _uuid(id: str | None) -> bytes:
     return _UUID + bytes.fromhex(id) if id else _NULL
 
 
-def _span_and_count(node: Node) -> bytes:
-    if node.start is not None and node.end is not None:
-        return _THREE_INTEGERS(4, node.start, 4, node.end, 4, node.token_count)
-    return b"".join(
-        _NULL if value is None else _INTEGER(4, value) for value in (node.start, node.end, node.token_count)
-    )
+def _integer(value: int | None) -> bytes:
+    return _NULL if value is None else _INTEGER(4, value)
 
 
 def _vectors(matrix: NDArray[np.float32]) -> Iterator[bytes]:

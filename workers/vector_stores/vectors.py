@@ -57,17 +57,14 @@ def stack_embeddings(collection: Collection, nodes: Sequence[Node]) -> NDArray[n
     import numpy as np
 
     rows: list[NDArray[np.float32]] = []
-    shape = (collection.dimension,)
     for node in nodes:
-        vector = node.embedding
-        if vector is None:
+        if node.embedding is None:
             raise ConfigurationError(
                 f"node {node.id} of document {node.document_id!r} has no embedding; "
                 "a pipeline with a vector store ends with the transformation `embed`"
             )
-        if vector.shape != shape:
-            check_vector(collection, vector)
-        rows.append(vector)
+        check_vector(collection, node.embedding)
+        rows.append(node.embedding)
     matrix = np.asarray(rows, dtype=np.float32).reshape(len(rows), collection.dimension)
     finite = np.isfinite(matrix).all(axis=1)
     if not finite.all():
