@@ -39,7 +39,7 @@ class Measurement:
     Attributes:
         seconds: as the subject's program sees it, start-up excluded.
         cpu: processor time of the program, its workers and all servers.
-        cpu_parts: the same by group: `program` (with its workers), `postgres`, `redis` (both servers).
+        cpu_parts: the same by group: `program`, and where there are any `workers`, `postgres`, `redis` (both servers).
         memory: peaks of `program` (with its workers), and for docmill `redis` and `cache`.
         load: processes that wanted a core just before, by the system's average of a minute.
         nodes: stored when it had ended.
@@ -91,7 +91,7 @@ def measure(
             deployment = opened.enter_context(warm_deployment(settings, folder / "home", workers))
             pids = [worker.process.pid for worker in deployment.workers]
         program = opened.enter_context(_program(subject, corpus, database, environment, folder))
-        turn = _Turn(subject, corpus, stack, database, program, [program.pid, *pids], workers, check)
+        turn = _Turn(subject, corpus, stack, database, program, pids, workers, check)
         if say_pids:
             print(f"{subject.name}: program {program.pid}, workers {pids}", flush=True)  # noqa: T201 - for a profiler
         return [turn.run(mode) for mode in modes]
@@ -104,7 +104,7 @@ class _Turn:
     stack: Stack
     database: Database
     program: subprocess.Popen[str]
-    pids: list[int]
+    worker_pids: list[int]
     workers: int
     check: bool
 
@@ -115,12 +115,13 @@ class _Turn:
             return self._measured(mode)
 
     def _measured(self, mode: str) -> Measurement:
-        served = {"program": self.pids, "postgres": [self.stack.postgres_pid]}
+        program = [self.program.pid]
+        served = {"program": program, "postgres": [self.stack.postgres_pid]}
         if self.subject.ours:
-            served["redis"] = self.stack.redis_pids
+            served |= {"workers": self.worker_pids, "redis": self.stack.redis_pids}
         self.stack.checkpoint()
         load = os.getloadavg()[0]
-        with MemoryMeter(self.pids) as memory:
+        with MemoryMeter([*program, *self.worker_pids]) as memory:
             before = {name: cpu_seconds(pids) for name, pids in served.items()}
             facts = _ask(self.program)
             cpu = {name: cpu_seconds(pids) - before[name] for name, pids in served.items()}
