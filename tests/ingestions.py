@@ -53,7 +53,7 @@ class Run:
             for document in (self.survivors if survivors is None else survivors)
         ]
         spec = self.job.spec
-        written = self.ledger.call(documents.claim, spec.collection, spec.fingerprint, self.job.id, rows)
+        written = set(self.ledger.call(documents.claim, spec.collection, spec.fingerprint, self.job.id, rows))
         self.ledger.call(aliases.promote, self.job, written)
         return written
 

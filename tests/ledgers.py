@@ -118,7 +118,7 @@ class Ledger:
 
     def write(self, *rows: DocumentRow, collection: str = "handbook", fingerprint: str = FINGERPRINT) -> set[str]:
         """Write documents, as a commit does."""
-        return self.call(documents.claim, collection, fingerprint, "job", rows)
+        return set(self.call(documents.claim, collection, fingerprint, "job", rows))
 
     def documents(self, collection: str = "handbook") -> dict[str, RowMapping]:
         """The documents of a collection by id."""

@@ -141,10 +141,16 @@ def _write(
 
 @dataclass(frozen=True, slots=True)
 class _Winners:
-    """The documents of a segment that may be written, and those that wait for others: {id: sequence}."""
+    """The documents of a segment that may be written, and those that wait for others.
+
+    Attributes:
+        sequences, waiting: {id: sequence} of either.
+        are_new: the ledger held nothing of those that may be written.
+    """
 
     sequences: dict[str, int]
     waiting: dict[str, int]
+    are_new: bool
 
     def has(self, result: DocumentResult) -> bool:
         return result.failure is None and self.sequences.get(result.document.id) == result.document.sequence
@@ -170,7 +176,8 @@ def _claim(connection: Connection, job: JobRow, current: dict[int, BatchResult],
     waiting = _behind_their_heirs(connection, job, list(current), rows.values()) if has_aliases else {}
     ready = [row for id, row in rows.items() if id not in waiting]
     written = documents.claim(connection, job.collection, job.spec.fingerprint, job.id, ready)
-    return _Winners({id: latest[id].document.sequence for id in written}, waiting)
+    are_new = all(inserted and latest[id].document.is_new for id, inserted in written.items())
+    return _Winners({id: latest[id].document.sequence for id in written}, waiting, are_new)
 
 
 def _behind_their_heirs(
@@ -244,8 +251,11 @@ def _store_nodes(
         products.keep(connection, job.id, [Product(*fields) for fields in found])
         return 0
     store.open_collection(connection, Collection(job.collection, made_by.model, made_by.dimension))
-    store.upsert(connection, job.collection, [node for document in written for node in document.nodes])
+    new = store.in_ledger and winners.are_new
+    store.upsert(connection, job.collection, [node for document in written for node in document.nodes], new=new)
     failpoint("commit.upserted")
+    if new:
+        return 0
     keep = {document.document.id: [node.id for node in document.nodes] for document in written}
     return store.remove_stale(connection, job.collection, keep)
 

@@ -110,7 +110,7 @@ def held_unknown(connection: Connection, collection: str, ids: Iterable[str]) ->
     Rows in their place, gone again before anybody can see them, make a commit of the same documents wait its turn.
     """
     places = [DocumentRow(id, "", "", None, None, 0, _BEFORE_ALL) for id in ids]
-    unknown = claim(connection, collection, "", _NOBODY, places)
+    unknown = set(claim(connection, collection, "", _NOBODY, places))
     yield unknown
     connection.execute(
         delete(documents).where(

@@ -3,7 +3,21 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, collate, delete, exists, func, select, update
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    collate,
+    delete,
+    exists,
+    false,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.statements import insert_rows, one_of
@@ -25,6 +39,10 @@ __all__ = [
     "vanished_count",
     "version_of",
 ]
+
+
+# Of what INSERT … ON CONFLICT DO UPDATE returns: the row that it updates is one that it has locked, by its own number.
+_INSERTED = literal_column("xmax = 0", Boolean)
 
 
 class KnownDocument(NamedTuple):
@@ -125,26 +143,27 @@ def guard_version(connection: Connection, collection: str, versions: Sequence[tu
 
 def claim(
     connection: Connection, collection: str, fingerprint: str, job_id: str, rows: Iterable[DocumentRow]
-) -> set[str]:
-    """Write the rows, except where a document enqueued later is there already; return the ids written.
+) -> dict[str, bool]:
+    """Write the rows, except where a document enqueued later is there already.
 
-    The rows stay locked until the transaction ends, so no other commit can write nodes of the same documents
-    meanwhile; sorted, so that two commits cannot wait for each other.
+    Returns those written: {id: whether the ledger held no row of it}, which on SQLite is never said. The rows stay
+    locked until the transaction ends, so no other commit can write nodes of the same documents meanwhile; sorted, so
+    that two commits cannot wait for each other.
     """
     values = [
         {"collection": collection, "fingerprint": fingerprint, "job_id": job_id, **row._asdict()}
         for row in sorted(rows)
     ]
     if not values:
-        return set()
+        return {}
     insert, parameters = insert_rows(connection, documents, values)
     written = {name: insert.excluded[name] for name in (*DocumentRow._fields[1:], "fingerprint", "job_id")}
     statement = insert.on_conflict_do_update(
         index_elements=[documents.c.collection, documents.c.id],
         set_={**written, "updated_at": now()},
         where=documents.c.version <= insert.excluded.version,
-    ).returning(documents.c.id)
-    return set(connection.execute(statement, parameters).scalars())
+    ).returning(documents.c.id, _INSERTED if connection.dialect.name == "postgresql" else false())
+    return {id: bool(inserted) for id, inserted in connection.execute(statement, parameters)}
 
 
 def vanished_condition(job_id: str) -> ColumnElement[bool]:

@@ -22,6 +22,10 @@ def corpus(count: int) -> list[Document]:
     ]
 
 
+def pages(texts: list[str]) -> list[Document]:
+    return [Document(id=f"page{number}", text=text) for number, text in enumerate(texts)]
+
+
 def write_files(folder: Path, count: int) -> None:
     for number in range(count):
         path = folder / f"part{number % 3}" / f"page{number}.md"
@@ -138,6 +142,20 @@ def test_an_edited_document_costs_only_its_changed_nodes(deployment: Deployment)
     assert second.documents.changed == 1
     assert 0 < second.tokens.embedding < first.tokens.embedding / 4
     assert second.nodes.upserted == len(deployment.nodes("edited"))
+
+
+def test_documents_that_two_jobs_find_new_have_the_nodes_of_the_later_alone(deployment: Deployment) -> None:
+    """Two jobs enqueue the same new documents with other texts: nodes of the later alone stay, whichever ends first."""
+    pipeline = deployment.pipeline("twice")
+    texts = [[f"{word} {number} stands here. " * 150 for number in range(30)] for word in ("Earlier", "Later")]
+    jobs_at_once = [pipeline.enqueue(pages(said)) for said in texts]
+    deployment.start_worker(concurrency=2)
+    for job in jobs_at_once:
+        assert deployment.wait(job).state is JobState.SUCCEEDED
+    later = deployment.wait(deployment.pipeline("alone").enqueue(pages(texts[1])))
+    assert len(deployment.nodes("twice")) == later.nodes.upserted
+    found = search(deployment.connections.engine, deployment.settings, "Earlier", collection="twice", k=1000)
+    assert {match.text.split()[0] for match in found} == {"Later"}
 
 
 def test_another_embedder_for_a_collection_is_refused_before_it_is_paid_for(deployment: Deployment) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from orchestrator.contracts.report import JobState
 from orchestrator.ledger import documents, jobs
-from orchestrator.ledger.documents import KnownDocument, version_of
+from orchestrator.ledger.documents import DocumentRow, KnownDocument, version_of
 from orchestrator.ledger.engine import begin
 from tests.ledgers import FINGERPRINT, Ledger, at_once, row
 
@@ -63,6 +63,32 @@ def test_of_many_claims_at_once_the_latest_version_stands(ledger: Ledger) -> Non
     written = at_once(6, write)
     assert {found["version"] for found in ledger.documents().values()} == {5}
     assert written[5] == set(ids)
+
+
+def test_claim_says_which_documents_the_ledger_held_nothing_of(ledger: Ledger) -> None:
+    """A document is new once, not when it is written over, and again when it was deleted. SQLite never says so."""
+    can_say = ledger.engine.dialect.name == "postgresql"
+
+    def claim(*rows: DocumentRow) -> dict[str, bool]:
+        return ledger.call(documents.claim, "handbook", FINGERPRINT, "job", rows)
+
+    assert claim(row("a"), row("b", alias_of="a")) == {"a": can_say, "b": can_say}
+    assert claim(row("a", version=2), row("b", version=2), row("c")) == {"a": False, "b": False, "c": can_say}
+    assert claim(row("a", version=1)) == {}
+    ledger.call(documents.delete_documents, "handbook", ["a"])
+    assert claim(row("a")) == {"a": can_say}
+
+
+def test_of_many_claims_at_once_one_finds_a_document_new(ledger: Ledger) -> None:
+    """Of commits that write the same documents at the same moment one at most takes them for new."""
+    ids = [f"d{index}" for index in range(20)]
+
+    def claim(version: int) -> dict[str, bool]:
+        rows = [row(id, version=version) for id in ids]
+        return ledger.call(documents.claim, "handbook", FINGERPRINT, "job", rows)
+
+    new = [id for claimed in at_once(6, claim) for id, is_new in claimed.items() if is_new]
+    assert sorted(new) == (sorted(ids) if ledger.engine.dialect.name == "postgresql" else [])
 
 
 def test_known_documents_come_back_as_they_were_written(ledger: Ledger) -> None:

@@ -31,9 +31,9 @@ class Held:
         with self.engine.begin() as connection:
             self.store.open_collection(connection, Collection(name or self.name, model, dimension))
 
-    def upsert(self, *nodes: Node) -> None:
+    def upsert(self, *nodes: Node, new: bool = False) -> None:
         with self.engine.begin() as connection:
-            self.store.upsert(connection, self.name, nodes)
+            self.store.upsert(connection, self.name, nodes, new=new)
 
     def remove_stale(self, keep: dict[str, list[str]]) -> int:
         with self.engine.begin() as connection:
@@ -163,6 +163,14 @@ def test_upsert_replaces(held: Held) -> None:
     [match] = held.store.search(held.name, floats((0, 1, 0)), 1)
     assert (match.id, match.metadata, match.position) == (again.id, {"new": True}, 7)
     assert match.score == pytest.approx(1.0)
+
+
+def test_upsert_of_what_is_not_new(held: Held) -> None:
+    """Nodes said to be new are written; those that are there all the same are replaced, and others beside them kept."""
+    held.upsert(node("a"), node("b"), new=True)
+    held.upsert(node("a", vector=(0, 1, 0)), node("c"), new=True)
+    assert {document for document, _ in held.ids()} == {"a", "b", "c"}
+    assert held.found((0, 1, 0), k=1) == [node("a").id]
 
 
 def test_same_id_twice_in_a_call(held: Held) -> None:

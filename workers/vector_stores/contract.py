@@ -46,7 +46,13 @@ class VectorStore(Protocol):
     Every method that writes takes the SQL connection of the commit it belongs to. A store that lives in the ledger's
     own Postgres writes on it, so that vectors and hashes are one transaction; every other store ignores it, and
     writes durably before it returns: the ledger commits after it.
+
+    Attributes:
+        in_ledger: it lives there. Then a document of which the ledger holds no row has no nodes, and its first are
+            upserted as `new`; in any other store a commit that broke may have left some.
     """
+
+    in_ledger: bool
 
     def open_collection(self, connection: Connection, collection: Collection) -> None:
         """Make the collection where it is missing; several workers may do so at once.
@@ -60,8 +66,10 @@ class VectorStore(Protocol):
         """The collection of that name, or None."""
         ...
 
-    def upsert(self, connection: Connection, collection: str, nodes: Sequence[Node]) -> None:
+    def upsert(self, connection: Connection, collection: str, nodes: Sequence[Node], *, new: bool = False) -> None:
         """Write nodes, replacing those of the same id. Each node has its identity and its embedding.
+
+        `new` says that their documents should have none so far; where they have, all is done as without it.
 
         Raises:
             CollectionMismatch: a vector has another dimension than the collection.

@@ -49,6 +49,8 @@ class LlamaIndexVectorStore:
         ConfigurationError: the label is none, or names a class that is not registered here.
     """
 
+    in_ledger = False
+
     def __init__(self, label: str, engine: Engine) -> None:
         self._name, self._state = parse_label(label)
         check_component_name(self._name)
@@ -83,7 +85,7 @@ class LlamaIndexVectorStore:
         with self._engine.connect() as connection:
             return self._find(connection, name)
 
-    def upsert(self, connection: Connection, collection: str, nodes: Sequence[Node]) -> None:
+    def upsert(self, connection: Connection, collection: str, nodes: Sequence[Node], *, new: bool = False) -> None:
         """Add nodes that are not there as they are, then delete what they replace; of several with one id the last.
 
         Raises:

@@ -44,6 +44,8 @@ class MemoryVectorStore:
     Two instances share nothing, and a rolled back transaction takes nothing back: it ignores the connection.
     """
 
+    in_ledger = False
+
     def __init__(self) -> None:
         self._collections: dict[str, _Held] = {}
         self._lock = Lock()
@@ -65,7 +67,7 @@ class MemoryVectorStore:
             held = self._collections.get(name)
         return held.collection if held else None
 
-    def upsert(self, connection: Connection, collection: str, nodes: Sequence[Node]) -> None:
+    def upsert(self, connection: Connection, collection: str, nodes: Sequence[Node], *, new: bool = False) -> None:
         """Write nodes, replacing those of the same id; of several with one id the last.
 
         Raises:

@@ -101,6 +101,8 @@ class PgVectorStore:
     2,000 dimensions stay without one. `close` leaves the engine to its owner.
     """
 
+    in_ledger = True
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
@@ -138,8 +140,10 @@ class PgVectorStore:
         with self._engine.connect() as connection:
             return _ours(connection.execute(select(collections).where(collections.c.name == name)).one_or_none())
 
-    def upsert(self, connection: Connection, collection: str, nodes: Sequence[Node]) -> None:
+    def upsert(self, connection: Connection, collection: str, nodes: Sequence[Node], *, new: bool = False) -> None:
         """Write nodes, replacing those of the same id; of several with one id the last.
+
+        Nodes said to be `new` are not looked for first; those that are there all the same are replaced.
 
         Raises:
             CollectionMismatch: a vector has another dimension than the collection.
@@ -157,8 +161,10 @@ class PgVectorStore:
         if not isinstance(driver, Connection):
             raise ConfigurationError(f"vector store 'pgvector' writes through psycopg, not through {type(driver)}")
         try:
-            if not _insert(connection, driver, _quote(collection), nodes, matrix):
-                _upsert(connection, driver, _quote(collection), nodes, matrix)
+            table = _quote(collection)
+            can_insert = new or not _holds_any(connection, table, nodes)
+            if not (can_insert and _insert(connection, driver, table, nodes, matrix)):
+                _upsert(connection, driver, table, nodes, matrix)
         except (DataError, struct.error, UnicodeEncodeError) as error:
             raise DocumentError("upsert", f"a node cannot be stored in Postgres: {str(error).strip()}") from error
         except OperationalError as error:
@@ -277,19 +283,22 @@ class PgVectorStore:
         )
 
 
+def _holds_any(connection: Connection, table: str, nodes: Sequence[Node]) -> bool:
+    """Whether some of the nodes are there; others may still write them before this transaction does."""
+    ids = array_literal(node.id for node in nodes)
+    return bool(connection.execute(text(_COUNT_HELD.format(table=table)), {"ids": ids}).scalar_one())
+
+
 def _insert(
     connection: Connection, driver: Driver[Any], table: str, nodes: Sequence[Node], matrix: NDArray[np.float32]
 ) -> bool:
     """Copy nodes, in the order of their ids, straight into their table. False if some are there: nothing is done."""
     from psycopg.errors import UniqueViolation
 
-    ids = array_literal(node.id for node in nodes)
-    if connection.execute(text(_COUNT_HELD.format(table=table)), {"ids": ids}).scalar_one():
-        return False
     savepoint = connection.begin_nested()
     try:
         copy_rows(driver, table, nodes, matrix)
-    except UniqueViolation:  # somebody else wrote the same nodes just now
+    except UniqueViolation:
         savepoint.rollback()
         return False
     savepoint.commit()

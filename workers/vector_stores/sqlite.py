@@ -72,6 +72,8 @@ class SqliteVectorStore:
         ConfigurationError: the file is something else than a SQLite database.
     """
 
+    in_ledger = False
+
     def __init__(self, path: Path) -> None:
         self._path = path
 
@@ -97,7 +99,7 @@ class SqliteVectorStore:
         with self._transaction() as cursor:
             return _find(cursor, name)[1]
 
-    def upsert(self, connection: Connection, collection: str, nodes: Sequence[Node]) -> None:
+    def upsert(self, connection: Connection, collection: str, nodes: Sequence[Node], *, new: bool = False) -> None:
         """Write nodes, replacing those of the same id; of several with one id the last.
 
         Raises:
