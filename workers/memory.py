@@ -8,8 +8,27 @@ import sys
 
 __all__ = ["give_back_memory", "limit_memory"]
 
-# glibc's; other C libraries have no such call, or give memory back by themselves.
-_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+_FREE_BYTES = 16 * 1024 * 1024  # that a process may keep: ordinary batches then take what the last ones have left
+
+
+class _HeapInfo(ctypes.Structure):
+    """What glibc's mallinfo2 returns: https://man7.org/linux/man-pages/man3/mallinfo.3.html."""
+
+    _fields_ = [  # noqa: RUF012 - ctypes' own form
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+# glibc's; other C libraries have no such calls, or give memory back by themselves.
+_c_library = ctypes.CDLL(None)
+_trim = getattr(_c_library, "malloc_trim", None)
+_heap_info = getattr(_c_library, "mallinfo2", None)
+if _heap_info is not None:
+    _heap_info.restype = _HeapInfo
 
 
 def limit_memory(max_bytes: int) -> None:
@@ -26,6 +45,9 @@ def limit_memory(max_bytes: int) -> None:
 
 
 def give_back_memory() -> None:
-    """Hand to the system what this process has freed: 1 ms after a batch, for some 10 MB a child."""
-    if _trim is not None:
+    """Hand to the system what this process has freed, if that is much.
+
+    Little is left for the next batch: to hand it back and ask for it again took a twentieth of a worker's time.
+    """
+    if _trim is not None and (_heap_info is None or _heap_info().fordblks > _FREE_BYTES):
         _trim(0)

@@ -18,8 +18,9 @@ import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias, cast
 
 from orchestrator.contracts.addresses import redacted
 from orchestrator.contracts.errors import (
@@ -82,15 +83,29 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
     An error is handed over as it is; what of it may be shown is decided where the line is written.
     """
-    import structlog  # here: it takes longer to import than this whole package
+    return cast("structlog.stdlib.BoundLogger", _LoggerToBe(name))
 
-    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-        logging.getLogger(name),
-        processors=[structlog.stdlib.filter_by_level, _as_record],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    return logger
+
+class _LoggerToBe:
+    """A logger that is made for its first line: structlog, and rich with it, are 5 MB in programs that write none."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, method: str) -> Any:
+        return getattr(self._logger, method)
+
+    @cached_property
+    def _logger(self) -> structlog.stdlib.BoundLogger:
+        import structlog
+
+        logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+            logging.getLogger(self._name),
+            processors=[structlog.stdlib.filter_by_level, _as_record],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            cache_logger_on_first_use=True,
+        )
+        return logger
 
 
 def configure_logging(form: LogFormat, level: LogLevel) -> None:

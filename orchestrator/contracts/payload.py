@@ -12,7 +12,8 @@ __all__ = ["BatchDocument", "decode_payload", "deserialize", "encode_payload", "
 
 _ZSTD_LEVEL = 1  # the payload is written once and read once: speed counts
 _kept = threading.local()
-_KEPT_BYTES = 4 * 1024 * 1024  # that a packer may have in its buffer for the next value
+_BUFFER_BYTES = 3 * 512 * 1024  # of a packer: a batch, or what comes of one
+_KEPT_BYTES = 4 * 1024 * 1024  # that it may have grown to
 MAX_UNPACKED_BYTES = 1 << 30  # a bomb stops here; the largest document allowed is far below
 
 
@@ -75,7 +76,7 @@ def _packer() -> msgpack.Packer:
     try:
         found: msgpack.Packer = _kept.packer
     except AttributeError:
-        found = _kept.packer = msgpack.Packer(use_bin_type=True, unicode_errors="surrogatepass")
+        found = _kept.packer = msgpack.Packer(use_bin_type=True, unicode_errors="surrogatepass", buf_size=_BUFFER_BYTES)
     return found
 
 
