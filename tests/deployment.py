@@ -41,11 +41,13 @@ def wait_for(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
 class Worker:
     """One real worker: a Celery main with its children, in a session of its own."""
 
-    def __init__(self, settings: Settings, log: Path, *, concurrency: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, log: Path, *, concurrency: int, environment: Mapping[str, str], python: Path
+    ) -> None:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*worker_command(concurrency), "--hostname", f"{log.stem}@%h"],
+                [str(python), *worker_command(concurrency)[1:], "--hostname", f"{log.stem}@%h"],
                 env={**os.environ, **worker_environment(settings), **environment, "PYTHONPATH": str(_ROOT)},
                 stdout=output,
                 stderr=output,
@@ -90,12 +92,19 @@ def deployment_settings(
 
 
 class Deployment:
-    """Database, Redis and workers of one test."""
+    """Database, Redis and workers of one test; the workers run by the tests' own Python, or by another."""
 
-    def __init__(self, settings: Settings, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        python: Path = Path(sys.executable),
+    ) -> None:
         self.settings = settings
         self.folder = folder
         self.environment = dict(environment or {})
+        self.python = python
         self.connections = Connections(settings)
         self.workers: list[Worker] = []
         upgrade(self.connections.engine)
@@ -103,7 +112,8 @@ class Deployment:
     def start_worker(self, concurrency: int = 1, **environment: str) -> Worker:
         """One more worker."""
         log = self.folder / f"worker{len(self.workers)}.log"
-        worker = Worker(self.settings, log, concurrency=concurrency, environment={**self.environment, **environment})
+        environment = {**self.environment, **environment}
+        worker = Worker(self.settings, log, concurrency=concurrency, environment=environment, python=self.python)
         self.workers.append(worker)
         return worker
 

@@ -14,7 +14,7 @@ _FREE_BYTES = 16 * 1024 * 1024  # that a process may keep: ordinary batches then
 class _HeapInfo(ctypes.Structure):
     """What glibc's mallinfo2 returns: https://man7.org/linux/man-pages/man3/mallinfo.3.html."""
 
-    _fields_ = [  # noqa: RUF012 - ctypes' own form
+    _fields_ = [
         (name, ctypes.c_size_t)
         for name in (
             *("arena", "ordblks", "smblks", "hblks", "hblkhd"),

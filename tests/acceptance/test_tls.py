@@ -231,7 +231,7 @@ def test_a_worker_refuses_a_broker_that_it_cannot_verify(
     trusted = tmp_path / "ca.pem"
     trusted.write_bytes(other.ca.read_bytes())
     settings = settings_of(address, tmp_path, broker_url=address(service, ca=trusted))
-    worker = Worker(settings, tmp_path / "worker.log", concurrency=1, environment={})
+    worker = Worker(settings, tmp_path / "worker.log", concurrency=1, environment={}, python=Path(sys.executable))
     try:
         wait_for(lambda: REFUSED[0] in worker.log.read_text(errors="replace"))
         assert worker.process.poll() is None

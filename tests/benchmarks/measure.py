@@ -88,7 +88,7 @@ def measure(
             stack.fresh_redis()
             settings = stack.settings(database, folder / "home")
             environment |= worker_environment(settings)
-            deployment = opened.enter_context(warm_deployment(settings, folder / "home", workers))
+            deployment = opened.enter_context(warm_deployment(settings, folder / "home", workers, subject.python()))
             pids = [worker.process.pid for worker in deployment.workers]
         program = opened.enter_context(_program(subject, corpus, database, environment, folder))
         turn = _Turn(subject, corpus, stack, database, program, pids, workers, check)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,10 +112,12 @@ class Stack:
 
 
 @contextmanager
-def warm_deployment(settings: Settings, folder: Path, workers: int) -> Iterator[Deployment]:
-    """docmill's workers, all of which have already worked."""
+def warm_deployment(
+    settings: Settings, folder: Path, workers: int, python: Path = Path(sys.executable)
+) -> Iterator[Deployment]:
+    """docmill's workers, run by this Python, all of which have already worked."""
     folder.mkdir(parents=True, exist_ok=True)
-    deployment = Deployment(settings, folder)
+    deployment = Deployment(settings, folder, python=python)
     try:
         deployment.start_worker(workers)
         pipeline = deployment.pipeline("warm-up", embedder=f"constant/{DIMENSION}")

@@ -43,7 +43,12 @@ class Subject:
 
 
 def _docmill(name: str, label: str, source: str) -> Subject:
-    return Subject(name, label, "run_docmill", _OUR_NODES, arguments=(source,), ours=True)
+    return Subject(
+        *(name, label, "run_docmill", _OUR_NODES),
+        python=lambda: environment_python("docmill"),
+        arguments=(source,),
+        ours=True,
+    )
 
 
 def _llamaindex(name: str, label: str, workers: int) -> Subject:
