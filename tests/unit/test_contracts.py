@@ -53,6 +53,16 @@ def _pipeline(*steps: TransformationSpec, **fields: Any) -> PipelineSpec:
     return PipelineSpec(**{"name": "handbook", "collection": "handbook", "transformations": steps, **fields})
 
 
+def test_a_value_that_cannot_be_packed_leaves_nothing_behind() -> None:
+    """After a value with an object in it, and after one of 5 MB, the next is packed as if there had been none."""
+    expected = pack({"a": [1, "b"]})
+    with pytest.raises(TypeError, match="object"):
+        pack(["x" * 5000, object()])
+    assert pack({"a": [1, "b"]}) == expected
+    assert unpack(pack(["x" * 5_000_000])) == ["x" * 5_000_000]
+    assert pack({"a": [1, "b"]}) == expected
+
+
 @given(st.lists(_ANY_TEXT | st.binary(), max_size=5), st.lists(_ANY_TEXT | st.binary(), max_size=5))
 def test_different_fields_have_different_digests(first: list[str | bytes], second: list[str | bytes]) -> None:
     """Two lists of fields have one digest exactly when they are the same bytes, field by field."""

@@ -23,3 +23,16 @@ def test_what_is_freed_is_given_back() -> None:
     give_back_memory()
     assert before - _resident_bytes() > 40_000_000
     assert len(held) == 400
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc's own call, since 2.33")
+def test_little_is_kept_for_the_next_batch() -> None:
+    """Of 4 MB in small blocks nothing goes back: the next batch would only ask for it again."""
+    give_back_memory()
+    blocks = [bytes(2000) for _ in range(2000)]
+    held = blocks[::100]
+    blocks.clear()
+    before = _resident_bytes()
+    give_back_memory()
+    assert before - _resident_bytes() < 1_000_000
+    assert len(held) == 20

@@ -20,7 +20,7 @@ from orchestrator.ledger.statements import array_literal
 from orchestrator.ledger.tables import collections
 from workers.vector_stores.contract import Collection, Match
 from workers.vector_stores.pgvector_rows import COLUMNS, copy_rows
-from workers.vector_stores.vectors import check_opened, check_vector, last_of_each_id, stack_embeddings
+from workers.vector_stores.vectors import check_opened, check_vector, last_of_each_id
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,15 +156,14 @@ class PgVectorStore:
 
         held = check_opened(collection, _find(connection, collection))
         nodes = last_of_each_id(nodes)
-        matrix = stack_embeddings(held, nodes)
         driver = connection.connection.driver_connection
         if not isinstance(driver, Connection):
             raise ConfigurationError(f"vector store 'pgvector' writes through psycopg, not through {type(driver)}")
         try:
             table = _quote(collection)
             can_insert = new or not _holds_any(connection, table, nodes)
-            if not (can_insert and _insert(connection, driver, table, nodes, matrix)):
-                _upsert(connection, driver, table, nodes, matrix)
+            if not (can_insert and _insert(connection, driver, table, held, nodes)):
+                _upsert(connection, driver, table, held, nodes)
         except (DataError, struct.error, UnicodeEncodeError) as error:
             raise DocumentError("upsert", f"a node cannot be stored in Postgres: {str(error).strip()}") from error
         except OperationalError as error:
@@ -290,14 +289,14 @@ def _holds_any(connection: Connection, table: str, nodes: Sequence[Node]) -> boo
 
 
 def _insert(
-    connection: Connection, driver: Driver[Any], table: str, nodes: Sequence[Node], matrix: NDArray[np.float32]
+    connection: Connection, driver: Driver[Any], table: str, collection: Collection, nodes: Sequence[Node]
 ) -> bool:
     """Copy nodes, in the order of their ids, straight into their table. False if some are there: nothing is done."""
     from psycopg.errors import UniqueViolation
 
     savepoint = connection.begin_nested()
     try:
-        copy_rows(driver, table, nodes, matrix)
+        copy_rows(driver, table, collection, nodes)
     except UniqueViolation:
         savepoint.rollback()
         return False
@@ -306,13 +305,13 @@ def _insert(
 
 
 def _upsert(
-    connection: Connection, driver: Driver[Any], table: str, nodes: Sequence[Node], matrix: NDArray[np.float32]
+    connection: Connection, driver: Driver[Any], table: str, collection: Collection, nodes: Sequence[Node]
 ) -> None:
     """Bring the nodes over a table of their own into theirs, which may hold some of them."""
     connection.execute(
         text(f"CREATE TEMPORARY TABLE {_STAGED} (LIKE {table} INCLUDING STORAGE) WITH ({_IN_ROW}) ON COMMIT DROP")
     )
-    copy_rows(driver, _STAGED, nodes, matrix)
+    copy_rows(driver, _STAGED, collection, nodes)
     connection.execute(text(_UPSERT.format(table=table)))
     connection.execute(text(f"DROP TABLE {_STAGED}"))  # the same transaction may upsert again
 

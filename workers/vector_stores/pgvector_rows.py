@@ -12,10 +12,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.contracts.nodes import Node
+from workers.vector_stores.contract import Collection
+from workers.vector_stores.vectors import stack_embeddings
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from psycopg import Connection
 
 __all__ = ["COLUMNS", "copy_rows"]
@@ -36,20 +36,21 @@ _LENGTH = struct.Struct(">i").pack
 _INTEGER = struct.Struct(">ii").pack  # with 4 for its length
 _ROWS_A_WRITE = 32  # a buffer of about 100 kB
 _UNSENT_BYTES = 128 * 1024  # that wait in libpq; what its buffer grows to, it keeps
-_ROWS_A_BLOCK = 256  # vectors brought into wire form at once
+_ROWS_A_BLOCK = 256  # vectors checked and brought into wire form at once
 
 
-def copy_rows(connection: Connection[Any], table: str, nodes: Sequence[Node], matrix: NDArray[np.float32]) -> None:
-    """Stream nodes and their vectors (a row each) into a table, given as a quoted identifier.
+def copy_rows(connection: Connection[Any], table: str, collection: Collection, nodes: Sequence[Node]) -> None:
+    """Stream nodes with their vectors into a table, given as a quoted identifier.
 
     Raises:
         psycopg.DataError, UnicodeEncodeError, struct.error: a node holds what Postgres cannot.
+        CollectionMismatch, ConfigurationError: a node has no vector of the collection; some rows may be written.
     """
     from psycopg.copy import LibpqWriter
 
     # The identifier is quoted by its maker, and the columns are constants.
     statement = f"COPY {table} ({', '.join(COLUMNS)}) FROM STDIN (FORMAT binary)".encode()
-    rows = _rows(nodes, matrix)
+    rows = _rows(collection, nodes)
     with connection.cursor() as cursor:
         writer = LibpqWriter(cursor, flush_threshold=_UNSENT_BYTES)
         with cursor.copy(statement, writer=writer) as copy:
@@ -59,11 +60,11 @@ def copy_rows(connection: Connection[Any], table: str, nodes: Sequence[Node], ma
             copy.write(_TRAILER)
 
 
-def _rows(nodes: Sequence[Node], matrix: NDArray[np.float32]) -> Iterator[bytes]:
+def _rows(collection: Collection, nodes: Sequence[Node]) -> Iterator[bytes]:
     """In the order of COLUMNS."""
     # Nodes of one document mostly share one object of metadata, and the nodes keep it alive: its id stays its own.
     written: dict[int, bytes] = {}
-    for node, vector in zip(nodes, _vectors(matrix), strict=True):
+    for node, vector in zip(nodes, _vectors(collection, nodes), strict=True):
         metadata = written.get(id(node.metadata))
         if metadata is None:
             metadata = _value(_JSONB_VERSION + json.dumps(node.metadata).encode())
@@ -98,12 +99,11 @@ def _integer(value: int | None) -> bytes:
     return _NULL if value is None else _INTEGER(4, value)
 
 
-def _vectors(matrix: NDArray[np.float32]) -> Iterator[bytes]:
+def _vectors(collection: Collection, nodes: Sequence[Node]) -> Iterator[bytes]:
     """vector_recv in pgvector's vector.c: the dimension and a zero as int16, then float32; all big-endian."""
-    dimension = matrix.shape[1]
-    size = 4 * dimension
-    header = _LENGTH(4 + size) + dimension.to_bytes(2, "big") + b"\0\0"
-    for first in range(0, len(matrix), _ROWS_A_BLOCK):
-        block = matrix[first : first + _ROWS_A_BLOCK].astype(">f4").tobytes()
+    size = 4 * collection.dimension
+    header = _LENGTH(4 + size) + collection.dimension.to_bytes(2, "big") + b"\0\0"
+    for first in range(0, len(nodes), _ROWS_A_BLOCK):
+        block = stack_embeddings(collection, nodes[first : first + _ROWS_A_BLOCK]).astype(">f4").tobytes()
         for start in range(0, len(block), size):
             yield header + block[start : start + size]
