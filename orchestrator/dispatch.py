@@ -5,7 +5,7 @@ without a message is found by the reconciler.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from kombu.exceptions import KombuError
@@ -94,6 +94,11 @@ def fill_window(connections: Connections, job: JobRow) -> None:
     """Publish what fits into the job's window. A broker that is away is no error: the ledger has the batches."""
     with begin(connections.engine) as connection:
         published = window.publish_next(connection, job.id, connections.settings.window)
+    _send(connections, job, published)
+
+
+def _send(connections: Connections, job: JobRow, published: Sequence[window.Published]) -> None:
+    """Send the messages of batches that the ledger has marked as waiting."""
     failpoint("dispatch.published")
     try:
         send_transforms(connections.app, job.id, published, job.priority)
@@ -156,11 +161,13 @@ class _SliceWriter:
                 duplicate=tally.duplicate,
                 in_batches=sum(batch.documents for batch in new),
             )
-            if state is JobState.ENQUEUING:
+            published: Sequence[window.Published] = []
+            if new and state is JobState.ENQUEUING:
                 batches.add(connection, job_id, new)
+                published = window.publish_next(connection, job_id, self.connections.settings.window)
         failpoint("dispatch.slice_committed")
-        if new:  # else commits fill the window
-            fill_window(self.connections, self.job)
+        if published:  # else commits fill the window
+            _send(self.connections, self.job, published)
         return state
 
 

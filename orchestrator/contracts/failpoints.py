@@ -32,7 +32,7 @@ DIR_VARIABLE = "DOCMILL_FAILPOINTS_DIR"
 
 FailpointName = Literal[
     # The client, which reads the source.
-    "dispatch.slice_committed",  # a slice's batches are in the ledger, none is published
+    "dispatch.slice_committed",  # a slice is in the ledger, and no message of its batches is sent
     "dispatch.published",  # batches are marked as waiting, their messages are not sent
     "dispatch.sent",  # the messages are sent
     "dispatch.read",  # the source was read to its end, the ledger does not know

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, exists, insert, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, case, delete, exists, insert, select, update
 
 from orchestrator.contracts.errors import JobNotFound
 from orchestrator.contracts.messages import Priority
@@ -43,6 +43,26 @@ __all__ = [
 
 _STARTED_BY_CHARACTERS = 200  # of the column
 _OPEN = (JobState.ENQUEUING, JobState.RUNNING, JobState.CANCELLING)
+
+# Statements of every slice are built once: to build one takes longer than to run it.
+_JOB: BindParameter[str] = bindparam("of_job")
+_HAS_RIVALS = select(
+    exists().where(
+        jobs.c.collection == bindparam("of_collection"), jobs.c.number < bindparam("of_number"), jobs.c.state.in_(_OPEN)
+    )
+)
+_IN_BATCHES = case((jobs.c.state == JobState.ENQUEUING, bindparam("in_batches")), else_=0)
+_ADD_SEEN = (
+    update(jobs)
+    .where(jobs.c.id == _JOB)
+    .values(
+        seen=jobs.c.seen + bindparam("more_seen") + _IN_BATCHES,
+        unchanged=jobs.c.unchanged + bindparam("more_unchanged"),
+        duplicate=jobs.c.duplicate + bindparam("more_duplicate"),
+        heartbeat_at=now(),
+    )
+    .returning(jobs.c.state)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +158,8 @@ def unfinished(connection: Connection) -> list[str]:
 
 def has_rivals(connection: Connection, job: JobRow) -> bool:
     """Whether an older job of the same collection is still at work."""
-    rivals = exists().where(jobs.c.collection == job.collection, jobs.c.number < job.number, jobs.c.state.in_(_OPEN))
-    return bool(connection.execute(select(rivals)).scalar())
+    asked = {"of_collection": job.collection, "of_number": job.number}
+    return bool(connection.execute(_HAS_RIVALS, asked).scalar())
 
 
 def add_seen(
@@ -151,19 +171,8 @@ def add_seen(
         seen: documents that are settled.
         in_batches: documents of batches that the caller adds next if the job still takes them, and does not if not.
     """
-    taken = case((jobs.c.state == JobState.ENQUEUING, in_batches), else_=0)
-    state = connection.execute(
-        update(jobs)
-        .where(jobs.c.id == job_id)
-        .values(
-            seen=jobs.c.seen + seen + taken,
-            unchanged=jobs.c.unchanged + unchanged,
-            duplicate=jobs.c.duplicate + duplicate,
-            heartbeat_at=now(),
-        )
-        .returning(jobs.c.state)
-    ).scalar_one()
-    return JobState(state)
+    more = {"more_seen": seen, "more_unchanged": unchanged, "more_duplicate": duplicate, "in_batches": in_batches}
+    return JobState(connection.execute(_ADD_SEEN, {"of_job": job_id, **more}).scalar_one())
 
 
 def beat(connection: Connection, job_id: str) -> None:
