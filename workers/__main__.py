@@ -3,6 +3,7 @@
 import sys
 
 import celery.apps.worker
+import click
 from celery.bin.base import CLIContext
 from celery.bin.worker import worker
 
@@ -43,7 +44,10 @@ def main(arguments: list[str]) -> None:
     # Quiet: its banner is for people, and its output is read by programs as well. The command itself, not `celery`
     # around it, which loads all of its commands and the prompt of its shell: 9 MB.
     context = CLIContext(app=configure(settings), no_color=False, workdir=None, quiet=True)
-    worker.main(["--without-gossip", "--without-mingle", *arguments], obj=context, standalone_mode=False)
+    try:
+        worker.main(["--without-gossip", "--without-mingle", *arguments], obj=context, standalone_mode=False)
+    except click.UsageError as error:
+        sys.exit(f"error: {error.format_message()}")
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    text,
     update,
 )
 
 from orchestrator.ledger.clock import now
-from orchestrator.ledger.statements import insert_rows, one_of
+from orchestrator.ledger.statements import array_literal, insert_rows, one_of
 from orchestrator.ledger.tables import documents, jobs, listings
 
 __all__ = [
@@ -71,6 +72,19 @@ class DocumentRow(NamedTuple):
     payload: bytes | None = None  # of an alias: the document as a batch of its own
 
 
+# Of a table that is being filled Postgres knows nothing yet, and would rather read all of a collection for every slice
+# than look up its ids. OFFSET 0 makes it look up each: 3 ms for a thousand, where 300,000 documents took 60.
+_LOOK_UP = text(
+    f"""
+    SELECT found.* FROM unnest(CAST(:ids AS text[])) AS asked(id)
+    CROSS JOIN LATERAL (
+        SELECT {", ".join(KnownDocument._fields)} FROM documents
+        WHERE collection = :of_collection AND documents.id = asked.id OFFSET 0
+    ) AS found
+    """  # noqa: S608 - constants
+)
+
+
 def version_of(job_number: int, sequence: int) -> int:
     """The place of a document in the order of all enqueuing: the job's number, then the place in the job.
 
@@ -81,9 +95,11 @@ def version_of(job_number: int, sequence: int) -> int:
 
 def known(connection: Connection, collection: str, ids: Collection[str]) -> dict[str, KnownDocument]:
     """What is known of these ids, by id. One query."""
-    columns = [documents.c[name] for name in KnownDocument._fields]
-    is_asked = one_of(connection, documents.c.id, ids)
-    rows = connection.execute(select(*columns).where(documents.c.collection == collection, is_asked))
+    if connection.dialect.name == "postgresql":
+        rows = connection.execute(_LOOK_UP, {"of_collection": collection, "ids": array_literal(ids)})
+    else:
+        columns = [documents.c[name] for name in KnownDocument._fields]
+        rows = connection.execute(select(*columns).where(documents.c.collection == collection, documents.c.id.in_(ids)))
     return {row[0]: KnownDocument(*row) for row in rows.all()}
 
 

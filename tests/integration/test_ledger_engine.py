@@ -7,7 +7,8 @@ from sqlalchemy import LargeBinary, literal, select, text
 from orchestrator.ledger import documents
 from orchestrator.ledger.binary_results import IN_BINARY
 from orchestrator.ledger.engine import begin
-from tests.ledgers import Ledger
+from orchestrator.ledger.statements import array_literal
+from tests.ledgers import Ledger, row
 
 
 def test_no_plan_outlives_the_table_it_was_made_for(ledger: Ledger) -> None:
@@ -16,6 +17,19 @@ def test_no_plan_outlives_the_table_it_was_made_for(ledger: Ledger) -> None:
         for _ in range(20):
             documents.known(connection, "handbook", ["a", "b"])
         assert connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0
+
+
+def test_looking_up_documents_does_not_read_the_others(ledger: Ledger) -> None:
+    """In a table that is being filled, and of which Postgres knows nothing, each id is looked up by the primary key."""
+    ids = [f"{number:05}" for number in range(20_000)]
+    for start in range(0, len(ids), 1000):
+        ledger.write(*map(row, ids[start : start + 1000]))
+    asked = {"of_collection": "handbook", "ids": array_literal(ids[:1000])}
+    with begin(ledger.engine) as connection:
+        assert len(documents.known(connection, "handbook", ids[:1000])) == 1000
+        plan = "\n".join(connection.execute(text(f"EXPLAIN {documents._LOOK_UP.text}"), asked).scalars())
+    assert "Index Scan using pk_documents" in plan
+    assert "Bitmap" not in plan
 
 
 def test_bytes_are_read_in_binary_where_that_is_asked_for(ledger: Ledger) -> None:
