@@ -8,7 +8,7 @@ from orchestrator.ledger import documents
 from orchestrator.ledger.binary_results import IN_BINARY
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.statements import array_literal
-from tests.ledgers import Ledger, row
+from tests.ledgers import FINGERPRINT, Ledger, row
 
 
 def test_no_plan_outlives_the_table_it_was_made_for(ledger: Ledger) -> None:
@@ -20,16 +20,19 @@ def test_no_plan_outlives_the_table_it_was_made_for(ledger: Ledger) -> None:
 
 
 def test_looking_up_documents_does_not_read_the_others(ledger: Ledger) -> None:
-    """In a table that is being filled, and of which Postgres knows nothing, each id is looked up by the primary key."""
+    """In a table that is being filled, and of which Postgres knows nothing, each id and body is looked up by itself."""
     ids = [f"{number:05}" for number in range(20_000)]
     for start in range(0, len(ids), 1000):
         ledger.write(*map(row, ids[start : start + 1000]))
-    asked = {"of_collection": "handbook", "ids": array_literal(ids[:1000])}
+    asked = {"of_collection": "handbook", "of_fingerprint": FINGERPRINT, "asked": array_literal(ids[:1000])}
     with begin(ledger.engine) as connection:
-        assert len(documents.known(connection, "handbook", ids[:1000])) == 1000
-        plan = "\n".join(connection.execute(text(f"EXPLAIN {documents._LOOK_UP.text}"), asked).scalars())
-    assert "Index Scan using pk_documents" in plan
-    assert "Bitmap" not in plan
+        for statement, condition in (
+            (documents._LOOK_UP, "id = "),
+            (documents._LOOK_UP_BODIES, "(body_hash)::text = "),
+        ):
+            plan = "\n".join(connection.execute(text(f"EXPLAIN {statement.text}"), asked).scalars())
+            assert "Nested Loop" in plan
+            assert f"Index Cond: (((collection)::text = 'handbook'::text) AND ({condition}" in plan
 
 
 def test_bytes_are_read_in_binary_where_that_is_asked_for(ledger: Ledger) -> None:
