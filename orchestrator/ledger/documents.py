@@ -81,6 +81,7 @@ _LOOK_UP = text(
         "WHERE collection = :of_collection AND id = asked.item"
     )
 )
+_LOCK = text(_EACH.format("SELECT id FROM documents WHERE collection = :of_collection AND id = asked.item FOR UPDATE"))
 _LOOK_UP_BODIES = text(
     _EACH.format(
         "SELECT body_hash, min(id) FROM documents WHERE collection = :of_collection AND body_hash = asked.item "
@@ -129,8 +130,8 @@ def known_bodies(
 
 def lock(connection: Connection, collection: str, ids: Collection[str]) -> None:
     """Lock the rows of these documents until the transaction ends, in the order of `claim`: none waits in a circle."""
-    condition = and_(documents.c.collection == collection, one_of(connection, documents.c.id, ids))
-    connection.execute(select(documents.c.id).where(condition).order_by(code_points(connection)).with_for_update())
+    if connection.dialect.name == "postgresql":  # SQLite has one writer at a time
+        connection.execute(_LOCK, {"of_collection": collection, "asked": array_literal(sorted(ids))})
 
 
 def code_points(connection: Connection) -> ColumnElement[str]:

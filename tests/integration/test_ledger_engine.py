@@ -28,6 +28,7 @@ def test_looking_up_documents_does_not_read_the_others(ledger: Ledger) -> None:
     with begin(ledger.engine) as connection:
         for statement, condition in (
             (documents._LOOK_UP, "id = "),
+            (documents._LOCK, "id = "),
             (documents._LOOK_UP_BODIES, "(body_hash)::text = "),
         ):
             plan = "\n".join(connection.execute(text(f"EXPLAIN {statement.text}"), asked).scalars())
