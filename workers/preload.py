@@ -1,6 +1,5 @@
 """What every child of a worker would load for itself: loaded before the fork, it is there once, and shared by all."""
 
-import importlib
 import importlib.util
 
 from orchestrator.ledger.engine import create_ledger_engine

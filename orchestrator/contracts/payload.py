@@ -11,10 +11,28 @@ from orchestrator.contracts.errors import PayloadError
 __all__ = ["BatchDocument", "decode_payload", "deserialize", "encode_payload", "pack", "serialize", "unpack"]
 
 _ZSTD_LEVEL = 1  # the payload is written once and read once: speed counts
-_kept = threading.local()
 _BUFFER_BYTES = 3 * 512 * 1024  # of a packer: a batch, or what comes of one
 _KEPT_BYTES = 4 * 1024 * 1024  # that it may have grown to
 MAX_UNPACKED_BYTES = 1 << 30  # a bomb stops here; the largest document allowed is far below
+
+
+def _new_packer() -> msgpack.Packer:
+    return msgpack.Packer(use_bin_type=True, unicode_errors="surrogatepass", buf_size=_BUFFER_BYTES)
+
+
+class _Kept(threading.local):
+    """What each thread keeps for itself, as no two may share one.
+
+    A new packer for every megabyte, with its buffer, takes eight times as long as to fill it; a new compressor costs as
+    much as to compress a small document.
+    """
+
+    def __init__(self) -> None:
+        self.packer = _new_packer()
+        self.compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True)
+
+
+_kept = _Kept()
 
 
 class BatchDocument(NamedTuple):
@@ -51,9 +69,9 @@ def serialize(value: Any) -> bytes:
     Raises:
         TypeError, ValueError, OverflowError: it holds what msgpack cannot: objects, integers of more than 64 bits.
     """
-    packed: bytes = _packer().pack(value)
+    packed: bytes = _kept.packer.pack(value)
     if len(packed) > _KEPT_BYTES:
-        del _kept.packer
+        _kept.packer = _new_packer()
     return packed
 
 
@@ -68,25 +86,7 @@ def deserialize(data: bytes) -> Any:
 
 def pack(value: Any) -> bytes:
     """msgpack, then zstd, with a checksum. Raises what `serialize` raises."""
-    return _compressor().compress(serialize(value))
-
-
-def _packer() -> msgpack.Packer:
-    """This thread's, with its buffer: a new one for every megabyte takes eight times as long as to fill it."""
-    try:
-        found: msgpack.Packer = _kept.packer
-    except AttributeError:
-        found = _kept.packer = msgpack.Packer(use_bin_type=True, unicode_errors="surrogatepass", buf_size=_BUFFER_BYTES)
-    return found
-
-
-def _compressor() -> zstandard.ZstdCompressor:
-    """This thread's: to make one costs as much as to compress a small document, and no two threads may share one."""
-    try:
-        found: zstandard.ZstdCompressor = _kept.compressor
-    except AttributeError:
-        found = _kept.compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True)
-    return found
+    return _kept.compressor.compress(serialize(value))
 
 
 def unpack(data: bytes, *, max_bytes: int = MAX_UNPACKED_BYTES) -> Any:
