@@ -114,7 +114,7 @@ class Ledger:
     def transformed(self, job_id: str, *numbers: int, cost: Cost | None = None) -> None:
         """Run batches to where they wait for their commit."""
         for number in numbers:
-            assert self.call(batches.mark_transformed, self.leased(job_id, number), cost or Cost())
+            assert self.call(batches.mark_transformed, self.leased(job_id, number), cost or Cost()).counts
 
     def write(self, *rows: DocumentRow, collection: str = "handbook", fingerprint: str = FINGERPRINT) -> set[str]:
         """Write documents, as a commit does."""

@@ -12,16 +12,27 @@ from workers.context import WorkerContext
 __all__ = ["gather"]
 
 
-def gather(context: WorkerContext, held: Lease, *, nodes: int = 0, tokens: int = 0, blob_bytes: int = 0) -> None:
+def gather(
+    context: WorkerContext,
+    held: Lease,
+    *,
+    nodes: int = 0,
+    tokens: int = 0,
+    blob_bytes: int = 0,
+    others_wait: bool = False,
+) -> None:
     """Count the batch; commit the segment if it is full or old, or if nothing else of the job is on its way.
 
     The last question comes after the counting: of two workers that end their batches at once, the later to ask sees
-    both counted, and takes them along.
+    both counted, and takes them along. It is spared where `others_wait` for a worker: those end later, and ask. Should
+    this process stand still here for as long as they take, the reconciler finds the batch.
     """
     aggregator = context.aggregator
     segment = aggregator.count(held.job_id, held.number, nodes=nodes, tokens=tokens, blob_bytes=blob_bytes)
     failpoint("gather.counted")
     if not segment:
+        if others_wait:
+            return
         with begin(context.engine) as connection:
             if batches.any_on_the_way(connection, held.job_id):
                 return

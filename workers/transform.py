@@ -18,7 +18,7 @@ from orchestrator.contracts.payload import decode_payload
 from orchestrator.contracts.report import BatchState
 from orchestrator.contracts.traces import attempt_identity
 from orchestrator.ledger import batches, control, payments
-from orchestrator.ledger.batches import Lease
+from orchestrator.ledger.batches import Lease, Marked
 from orchestrator.ledger.engine import begin
 from workers.blob import encode_result
 from workers.chain import BatchBill, BatchResult
@@ -114,12 +114,20 @@ def _hand_over(
     context: WorkerContext, held: Lease, result: BatchResult, blob_bytes: int, bill: BatchBill
 ) -> dict[str, Any]:
     """Fence the result by its lease, count it, and ask for a commit when enough has gathered."""
-    if not patiently(lambda: _mark_transformed(context, held, bill)):
+    marked = patiently(lambda: _mark_transformed(context, held, bill))
+    if not marked.counts:
         finish(context, held.job_id)
         return {"skipped": "the lease was lost: another worker's result counts"}
     failpoint("transform.marked")
     tokens = bill.spending.total.total
-    gather(context, held, nodes=result.node_count, tokens=tokens, blob_bytes=blob_bytes)
+    gather(
+        context,
+        held,
+        nodes=result.node_count,
+        tokens=tokens,
+        blob_bytes=blob_bytes,
+        others_wait=marked.others_wait,
+    )
     return {
         "documents": len(result.documents),
         "nodes": result.node_count,
@@ -129,12 +137,12 @@ def _hand_over(
     }
 
 
-def _mark_transformed(context: WorkerContext, held: Lease, bill: BatchBill) -> bool:
+def _mark_transformed(context: WorkerContext, held: Lease, bill: BatchBill) -> Marked:
     with begin(context.engine) as connection:
-        counts = batches.mark_transformed(connection, held, bill.cost)
-        if not counts:
+        marked = batches.mark_transformed(connection, held, bill.cost)
+        if not marked.counts:
             control.cancel_batches(connection, held.job_id)
-    return counts
+    return marked
 
 
 def _retry(context: WorkerContext, held: Lease, bill: BatchBill, error: Exception) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def hold(connection: Connection, job: JobRow) -> bool:
     )
     if connection.execute(any_alias.limit(1)).first() is None:
         return False
-    connection.execute(select(jobs.c.id).where(jobs.c.id == job.id).with_for_update())
+    batches.lock_job(connection, job.id)
     return True
 
 

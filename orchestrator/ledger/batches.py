@@ -39,6 +39,7 @@ __all__ = [
     "OPEN_STATES",
     "BatchOutcome",
     "Lease",
+    "Marked",
     "NewBatch",
     "add",
     "any_on_the_way",
@@ -48,6 +49,7 @@ __all__ = [
     "is_open",
     "lease",
     "leases_of",
+    "lock_job",
     "lock_transformed",
     "mark_transformed",
     "reclaim",
@@ -134,6 +136,11 @@ def add(connection: Connection, job_id: str, new: Sequence[NewBatch]) -> None:
             for index, batch in enumerate(new)
         ],
     )
+
+
+def lock_job(connection: Connection, job_id: str) -> None:
+    """Lock a job's row until the transaction ends. Rows that refer to it, as payments do, are written meanwhile."""
+    connection.execute(select(jobs.c.id).where(jobs.c.id == job_id).with_for_update(key_share=True))
 
 
 def is_open(job_id: str | BindParameter[str], *, paused: bool | None = None) -> ColumnElement[bool]:
@@ -226,15 +233,31 @@ _SETTLE = (
         cache_misses=batches.c.cache_misses + bindparam("more_misses"),
     )
 )
-_MARK_TRANSFORMED = _SETTLE.values(state=BatchState.TRANSFORMED, transformed_at=now())
+_others = batches.alias("others")
+_MARK_TRANSFORMED = _SETTLE.values(state=BatchState.TRANSFORMED, transformed_at=now()).returning(
+    exists().where(_others.c.job_id == _JOB, _others.c.state == BatchState.WAITING)
+)
 
 
-def mark_transformed(connection: Connection, held: Lease, cost: Cost) -> bool:
-    """The lease's nodes lie in Redis. False if the lease was lost: the result must not count, but what it cost does."""
-    return _settle(connection, _MARK_TRANSFORMED, held, cost)
+class Marked(NamedTuple):
+    """What became of a batch whose nodes lie in Redis.
+
+    Attributes:
+        counts: False if its lease was lost: the result must not count, but what it cost does.
+        others_wait: other batches of its job wait for a worker.
+    """
+
+    counts: bool
+    others_wait: bool = False
 
 
-def _settle(connection: Connection, settle: Any, held: Lease, cost: Cost) -> bool:
+def mark_transformed(connection: Connection, held: Lease, cost: Cost) -> Marked:
+    """The lease's nodes lie in Redis."""
+    others_wait = _settle(connection, _MARK_TRANSFORMED, held, cost).scalar_one_or_none()
+    return Marked(counts=others_wait is not None, others_wait=bool(others_wait))
+
+
+def _settle(connection: Connection, settle: Any, held: Lease, cost: Cost) -> Any:
     charge(connection, held, cost)
     ended = {
         "of_job": held.job_id,
@@ -243,7 +266,7 @@ def _settle(connection: Connection, settle: Any, held: Lease, cost: Cost) -> boo
         "more_hits": cost.cache_hits,
         "more_misses": cost.cache_misses,
     }
-    return bool(connection.execute(settle, ended).rowcount)
+    return connection.execute(settle, ended)
 
 
 def charge(connection: Connection, held: Lease, cost: Cost) -> None:
@@ -266,7 +289,7 @@ def settle(
     """
     if state is BatchState.HALVED:
         # The halves are counted on the job, and whoever cancels locks the job before its batches: so does this.
-        connection.execute(select(jobs.c.id).where(jobs.c.id == held.job_id).with_for_update())
+        lock_job(connection, held.job_id)
     values: dict[str, Any] = {"state": state, "reason": storable(reason), "owner": None}
     if state is BatchState.RETRYING:
         values |= {"retry_at": now(retry_in), "retries": batches.c.retries + 1}
@@ -274,7 +297,7 @@ def settle(
         values |= {"payload": None, "finished_at": now()}
     if state is BatchState.FAILED:
         values["documents_failed"] = batches.c.documents
-    return _settle(connection, _SETTLE.values(**values), held, cost)
+    return bool(_settle(connection, _SETTLE.values(**values), held, cost).rowcount)
 
 
 _LOCK_TRANSFORMED = (

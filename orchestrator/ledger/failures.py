@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
 
 from orchestrator.contracts.documents import MAX_ID_BYTES
 from orchestrator.contracts.errors import DocumentError
@@ -22,6 +22,11 @@ _SHOWN_ID_CHARACTERS = 200
 _STAGE_CHARACTERS = 32
 _NAME_CHARACTERS = 200
 _TRACEBACK_CHARACTERS = 8000
+
+
+_ANY_UNRESOLVED = select(
+    exists().where(failures.c.collection == bindparam("of_collection"), failures.c.resolved_at.is_(None))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,8 @@ def resolve(connection: Connection, collection: str, job_number: int, ids: Itera
 
     Failures of jobs enqueued later stay: what they read was newer. Returns how many were resolved.
     """
+    if not connection.execute(_ANY_UNRESOLVED, {"of_collection": collection}).scalar():
+        return 0  # as a rule: to ask for each document would take longer than to write it
     earlier = select(jobs.c.id).where(jobs.c.number <= job_number)
     resolved = 0
     for some in pages(ids):

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, case, delete, exists, insert, select, update
+from sqlalchemy import BindParameter, Connection, RowMapping, bindparam, case, delete, exists, insert, select, update
 
 from orchestrator.contracts.errors import JobNotFound
 from orchestrator.contracts.messages import Priority
@@ -15,7 +15,7 @@ from orchestrator.contracts.report import (
     JobState,
 )
 from orchestrator.contracts.spec import PipelineSpec
-from orchestrator.ledger.batches import OPEN_STATES
+from orchestrator.ledger.batches import OPEN_STATES, lock_job
 from orchestrator.ledger.clock import now
 from orchestrator.ledger.documents import vanished_count
 from orchestrator.ledger.failures import Failure, record
@@ -63,6 +63,12 @@ _ADD_SEEN = (
     )
     .returning(jobs.c.state)
 )
+_OPEN_OR_NOT = select(
+    jobs.c.state,
+    jobs.c.error,
+    jobs.c.may_delete,
+    exists().where(batches.c.job_id == _JOB, batches.c.state.in_(OPEN_STATES)).label("has_open"),
+).where(jobs.c.id == _JOB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,20 +217,19 @@ def fail(connection: Connection, job_id: str, error: str) -> None:
 
 def finish(connection: Connection, job_id: str) -> Finish:
     """Finish the job if nothing of it is open. Whoever calls it, and however often, it is finished once."""
-    row = connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update()).one_or_none()
-    if row is None:
-        raise JobNotFound(job_id)
-    if row.state in TERMINAL_JOB_STATES:
-        return Finish.BEFORE
-    is_open = exists().where(batches.c.job_id == job_id, batches.c.state.in_(OPEN_STATES))
-    if row.state == JobState.ENQUEUING or connection.execute(select(is_open)).scalar():
-        return Finish.OPEN
-    cancelled = row.state == JobState.CANCELLING
-    if row.may_delete and not cancelled and not row.error and vanished_count(connection, job_id)[0]:
+    found = _finishable(connection, job_id)
+    if isinstance(found, Finish):
+        return found  # as most calls end, without having waited for anybody
+    lock_job(connection, job_id)
+    row = _finishable(connection, job_id)
+    if isinstance(row, Finish):
+        return row
+    cancelled = row["state"] == JobState.CANCELLING
+    if row["may_delete"] and not cancelled and not row["error"] and vanished_count(connection, job_id)[0]:
         return Finish.DELETE
     if cancelled:
         state = JobState.CANCELLED
-    elif row.error:
+    elif row["error"]:
         state = JobState.FAILED
     else:
         has_failures = connection.execute(select(exists().where(failures.c.job_id == job_id))).scalar()
@@ -232,6 +237,16 @@ def finish(connection: Connection, job_id: str) -> Finish:
     connection.execute(update(jobs).where(jobs.c.id == job_id).values(state=state, finished_at=now()))
     connection.execute(delete(listings).where(listings.c.job_id == job_id))
     return Finish.DONE
+
+
+def _finishable(connection: Connection, job_id: str) -> RowMapping | Finish:
+    """The job's row if nothing of it is open; else what became of it, or that it is open."""
+    row = connection.execute(_OPEN_OR_NOT, {"of_job": job_id}).mappings().one_or_none()
+    if row is None:
+        raise JobNotFound(job_id)
+    if row["state"] in TERMINAL_JOB_STATES:
+        return Finish.BEFORE
+    return Finish.OPEN if row["state"] == JobState.ENQUEUING or row["has_open"] else row
 
 
 def add_deleted(connection: Connection, job_id: str, *, documents: int, nodes: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.contracts.report import BatchState, JobState
 from orchestrator.ledger import batches, control, jobs, window
-from orchestrator.ledger.batches import BatchOutcome, Lease, NewBatch
+from orchestrator.ledger.batches import BatchOutcome, Lease, Marked, NewBatch
 from orchestrator.ledger.engine import begin
 from orchestrator.ledger.payments import Cost, Payment
 from tests.ledgers import MAX_ATTEMPTS, STALE_AFTER, Ledger, at_once
@@ -180,8 +180,8 @@ def test_result_of_the_latest_attempt_counts_with_what_it_cost(ledger: Ledger) -
     job = ledger.job()
     ledger.batches(job.id, 1)
     held = ledger.leased(job.id)
-    assert ledger.call(batches.mark_transformed, held, _COST)
-    assert not ledger.call(batches.mark_transformed, held, _COST)
+    assert ledger.call(batches.mark_transformed, held, _COST).counts
+    assert not ledger.call(batches.mark_transformed, held, _COST).counts
     row = ledger.batch(job.id)
     assert row["state"] == BatchState.TRANSFORMED
     assert (row["cache_hits"], row["cache_misses"]) == (5, 1)
@@ -196,7 +196,7 @@ def test_attempt_that_lost_its_lease_changes_nothing(ledger: Ledger, state: Batc
     ledger.age_batch(job.id, 0, "heartbeat_at", STALE_AFTER + 1)
     ledger.leased(job.id, owner="fast")
     before = ledger.batch(job.id)
-    assert not ledger.call(batches.mark_transformed, lost, _COST)
+    assert not ledger.call(batches.mark_transformed, lost, _COST).counts
     assert not ledger.call(batches.settle, lost, state, "reason", cost=_COST)
     assert ledger.batch(job.id) == before
 
@@ -218,7 +218,7 @@ def test_retry_keeps_the_payload_and_says_when_and_why(ledger: Ledger) -> None:
     assert 55 < (row["retry_at"] - row["started_at"]).total_seconds() < 65
     again = ledger.leased(job.id)
     assert (again.attempt, again.retries, again.payload) == (2, 1, b"payload")
-    assert ledger.call(batches.mark_transformed, again, _COST)
+    assert ledger.call(batches.mark_transformed, again, _COST).counts
     assert ledger.batch(job.id)["cache_hits"] == 10
     assert ledger.batch(job.id)["reason"] is None
 
@@ -325,6 +325,17 @@ def test_batches_on_the_way_wait_or_run(ledger: Ledger, state: BatchState, expec
     ledger.batches(job.id, 1)
     ledger.change_batch(job.id, state=state)
     assert ledger.call(batches.any_on_the_way, job.id) is expected
+
+
+def test_a_batch_that_ends_hears_whether_others_wait(ledger: Ledger) -> None:
+    """Who hands over a batch hears whether others of its job wait for a worker: no other job's, and none that runs."""
+    job = ledger.job()
+    ledger.batches(job.id, 3)
+    ledger.batches(ledger.job().id, 1)
+    held = [ledger.leased(job.id, 0), ledger.leased(job.id, 1)]
+    assert ledger.call(batches.mark_transformed, held[0], Cost()) == Marked(counts=True, others_wait=True)
+    ledger.leased(job.id, 2)
+    assert ledger.call(batches.mark_transformed, held[1], Cost()) == Marked(counts=True, others_wait=False)
 
 
 def test_cancelling_and_halving_at_once_do_not_deadlock(ledger: Ledger) -> None:

@@ -255,7 +255,7 @@ def test_result_that_comes_after_cancelling_does_not_count(ledger: Ledger) -> No
     ledger.batches(job.id, 1)
     held = ledger.leased(job.id)
     ledger.call(control.cancel, job.id)
-    assert not ledger.call(batches.mark_transformed, held, Cost())
+    assert not ledger.call(batches.mark_transformed, held, Cost()).counts
     assert ledger.call(jobs.finish, job.id) is Finish.DONE
 
 

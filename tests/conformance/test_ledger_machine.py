@@ -169,7 +169,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _transform(self, held: Lease) -> None:
         is_current = self._is_current(held)
-        counts = self.ledger.call(batches.mark_transformed, held, _COST)
+        counts = self.ledger.call(batches.mark_transformed, held, _COST).counts
         self.paid.add((held.job_id, held.number, held.attempt))
         assert counts == is_current
         self.counted[held.job_id, held.number, held.attempt] += counts

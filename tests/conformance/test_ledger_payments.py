@@ -68,10 +68,10 @@ def test_an_attempt_that_lost_its_lease_has_been_paid_for(ledger: Ledger, state:
     ledger.age_batch(job.id, 0, "heartbeat_at", STALE_AFTER + 1)
     taken = ledger.leased(job.id, owner="fast")
     if state is None:
-        assert not ledger.call(batches.mark_transformed, lost, _COST)
+        assert not ledger.call(batches.mark_transformed, lost, _COST).counts
     else:
         assert not ledger.call(batches.settle, lost, state, "reason", cost=_COST)
-    assert ledger.call(batches.mark_transformed, taken, Cost([_EMBED]))
+    assert ledger.call(batches.mark_transformed, taken, Cost([_EMBED])).counts
     assert ledger.call(payments.spent, job.id) == 44 + 7
 
 
@@ -83,7 +83,7 @@ def test_the_batches_of_a_cancelled_job_have_been_paid_for(ledger: Ledger) -> No
     held = ledger.leased(job.id, 1)
     ledger.call(control.cancel, job.id)
     assert ledger.states(job.id) == [BatchState.CANCELLED] * 2
-    assert not ledger.call(batches.mark_transformed, held, _COST)
+    assert not ledger.call(batches.mark_transformed, held, _COST).counts
     assert ledger.call(payments.spent, job.id) == 7 + 44
 
 

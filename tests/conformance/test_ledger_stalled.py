@@ -54,7 +54,7 @@ def test_batch_of_a_dead_worker_is_published_again_with_a_strike(ledger: Ledger)
     assert (found["state"], found["strikes"], found["owner"]) == (BatchState.WAITING, 1, None)
     assert "stopped answering" in found["reason"]
     assert _abandoned(ledger) == {}
-    assert not ledger.call(batches.mark_transformed, held, Cost())
+    assert not ledger.call(batches.mark_transformed, held, Cost()).counts
     assert ledger.leased(job.id).attempt == 2
 
 

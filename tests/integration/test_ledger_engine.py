@@ -4,9 +4,11 @@ from typing import Any
 
 from sqlalchemy import LargeBinary, literal, select, text
 
-from orchestrator.ledger import documents
+from orchestrator.contracts.report import JobState
+from orchestrator.ledger import batches, documents, jobs
 from orchestrator.ledger.binary_results import IN_BINARY
 from orchestrator.ledger.engine import begin
+from orchestrator.ledger.payments import Cost, Payment
 from orchestrator.ledger.statements import array_literal
 from tests.ledgers import FINGERPRINT, Ledger, row
 
@@ -34,6 +36,19 @@ def test_looking_up_documents_does_not_read_the_others(ledger: Ledger) -> None:
             plan = "\n".join(connection.execute(text(f"EXPLAIN {statement.text}"), asked).scalars())
             assert "Nested Loop" in plan
             assert f"Index Cond: (((collection)::text = 'handbook'::text) AND ({condition}" in plan
+
+
+def test_who_holds_a_job_keeps_nobody_from_working_on_it(ledger: Ledger) -> None:
+    """While a transaction holds the job's row, its batches are handed over and paid for, and it is seen to be open."""
+    job = ledger.job(state=JobState.RUNNING)
+    ledger.batches(job.id, 2)
+    held = ledger.leased(job.id)
+    cost = Cost([Payment("small", "embed", False, embedding=7)])
+    with begin(ledger.engine) as holding, begin(ledger.engine) as other:
+        batches.lock_job(holding, job.id)
+        other.execute(text("SET LOCAL lock_timeout = '1s'"))
+        assert batches.mark_transformed(other, held, cost).counts
+        assert jobs.finish(other, job.id) is jobs.Finish.OPEN
 
 
 def test_bytes_are_read_in_binary_where_that_is_asked_for(ledger: Ledger) -> None:
