@@ -6,7 +6,7 @@ first and the ledger last, so a crash in between repeats work and loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from orchestrator.contracts.errors import ConfigurationError, PayloadError, Tran
 from orchestrator.contracts.failpoints import failpoint
 from orchestrator.contracts.logs import get_logger
 from orchestrator.contracts.messages import CommitMessage
-from orchestrator.contracts.nodes import nodes_hash
+from orchestrator.contracts.nodes import Node
 from orchestrator.contracts.packed_nodes import pack_product
 from orchestrator.contracts.payload import BatchDocument, decode_payload, encode_payload
 from orchestrator.contracts.queues import send_commit
@@ -29,8 +29,7 @@ from orchestrator.ledger.failures import record, resolve
 from orchestrator.ledger.jobs import JobRow
 from orchestrator.ledger.payments import Cost
 from orchestrator.ledger.products import Product
-from workers.blob import decode_result
-from workers.chain import BatchResult, DocumentResult
+from workers.blob import PackedDocument, PackedResult
 from workers.context import WorkerContext
 from workers.finish import finish
 from workers.metrics.measured import timed
@@ -42,6 +41,7 @@ from workers.vector_stores import Collection
 __all__ = ["commit"]
 
 _log = get_logger(__name__)
+_BYTES_AT_ONCE = 1 * 1024 * 1024  # of blobs whose nodes are unpacked together: those of one full batch
 
 
 def commit(context: WorkerContext, message: CommitMessage) -> dict[str, Any]:
@@ -58,8 +58,8 @@ def commit(context: WorkerContext, message: CommitMessage) -> dict[str, Any]:
         results = _fetch(context, job, attempts)
     failpoint("commit.fetched")
     try:
-        with timed(STAGE_SECONDS, "commit"), begin(context.engine) as connection:
-            outcomes, lost = _write(context, connection, job, attempts, results)
+        with timed(STAGE_SECONDS, "commit"):
+            outcomes, lost = _write_readable(context, job, attempts, results)
     except ConfigurationError as error:  # what keeps these batches out of the store keeps out all others
         with begin(context.engine) as connection:
             control.abort(connection, job.id, error)
@@ -96,15 +96,28 @@ def _take_apart(context: WorkerContext, job: JobRow, numbers: Sequence[int], err
     return halve_or_give_up(context, held, error, Cost()) if held else {"skipped": "no longer to be committed"}
 
 
-def _fetch(context: WorkerContext, job: JobRow, attempts: dict[int, int]) -> dict[int, BatchResult]:
-    """{batch number: result}, decoded outside of the transaction; a damaged blob is as good as a lost one."""
+def _fetch(context: WorkerContext, job: JobRow, attempts: dict[int, int]) -> dict[int, PackedResult]:
+    """{batch number: result}; a damaged blob is as good as a lost one."""
     results = {}
     for number, blob in context.aggregator.blobs(job.id, attempts):
         try:
-            results[number] = decode_result(blob, job.collection)
+            results[number] = PackedResult(blob)
         except PayloadError as error:
             _log.warning("result blob is damaged", batch=number, error=error)
     return results
+
+
+def _write_readable(
+    context: WorkerContext, job: JobRow, attempts: dict[int, int], results: dict[int, PackedResult]
+) -> tuple[list[BatchOutcome], Sequence[window.Published]]:
+    """As `_write`; a batch whose nodes turn out to be damaged is as good as lost, and does not keep out the others."""
+    while True:
+        try:
+            with begin(context.engine) as connection:
+                return _write(context, connection, job, attempts, results)
+        except _DamagedNodes as error:
+            _log.warning("result blob is damaged", batch=error.batch, error=error)
+            del results[error.batch]
 
 
 def _write(
@@ -112,7 +125,7 @@ def _write(
     connection: Connection,
     job: JobRow,
     attempts: dict[int, int],
-    results: dict[int, BatchResult],
+    results: dict[int, PackedResult],
 ) -> tuple[list[BatchOutcome], Sequence[window.Published]]:
     """The transaction: (what was committed, what must run again because its nodes are lost)."""
     has_aliases = aliases.hold(connection, job)
@@ -152,19 +165,19 @@ class _Winners:
     waiting: dict[str, int]
     are_new: bool
 
-    def has(self, result: DocumentResult) -> bool:
+    def has(self, result: PackedDocument) -> bool:
         return result.failure is None and self.sequences.get(result.document.id) == result.document.sequence
 
-    def of(self, results: Iterable[BatchResult]) -> list[DocumentResult]:
+    def of(self, results: Iterable[PackedResult]) -> list[PackedDocument]:
         return [document for result in results for document in result.documents if self.has(document)]
 
-    def waiting_of(self, result: BatchResult) -> int:
+    def waiting_of(self, result: PackedResult) -> int:
         return sum(1 for made in result.documents if self.waiting.get(made.document.id) == made.document.sequence)
 
 
-def _claim(connection: Connection, job: JobRow, current: dict[int, BatchResult], *, has_aliases: bool) -> _Winners:
+def _claim(connection: Connection, job: JobRow, current: dict[int, PackedResult], *, has_aliases: bool) -> _Winners:
     """Write the documents' rows; of one id the document enqueued last wins, in this segment and against others."""
-    latest: dict[str, DocumentResult] = {}
+    latest: dict[str, PackedDocument] = {}
     for result in current.values():
         for document in result.documents:
             id = document.document.id
@@ -202,7 +215,7 @@ def _behind_their_heirs(
     return {id: document.sequence for id, document in latest.items()}
 
 
-def _row(job: JobRow, result: DocumentResult) -> DocumentRow:
+def _row(job: JobRow, result: PackedDocument) -> DocumentRow:
     document = result.document
     return DocumentRow(
         id=document.id,
@@ -210,13 +223,13 @@ def _row(job: JobRow, result: DocumentResult) -> DocumentRow:
         body_hash=document.body_hash,
         stamp=document.stamp,
         alias_of=None,
-        node_count=len(result.nodes),
+        node_count=result.node_count,
         version=version_of(job.number, document.sequence),
-        nodes_hash=nodes_hash(node.id for node in result.nodes),
+        nodes_hash=result.nodes_hash,
     )
 
 
-def _record_failures(connection: Connection, job: JobRow, current: dict[int, BatchResult]) -> set[str]:
+def _record_failures(connection: Connection, job: JobRow, current: dict[int, PackedResult]) -> set[str]:
     """Write what was refused, each with its document, which the batch's payload still holds; returns the ids."""
     failed = {
         number: [document.failure for document in result.documents if document.failure is not None]
@@ -237,30 +250,68 @@ def _record_failures(connection: Connection, job: JobRow, current: dict[int, Bat
     return {failure.document_id for found in failed.values() for failure in found}
 
 
+class _DamagedNodes(PayloadError):
+    """The blob of one batch cannot be read to its end."""
+
+    def __init__(self, batch: int, error: PayloadError) -> None:
+        super().__init__(str(error))
+        self.batch = batch
+
+
 def _store_nodes(
-    context: WorkerContext, connection: Connection, job: JobRow, current: dict[int, BatchResult], winners: _Winners
+    context: WorkerContext, connection: Connection, job: JobRow, current: dict[int, PackedResult], winners: _Winners
 ) -> int:
     """Upsert the winners' nodes, then remove what is stale of the same documents; returns how many were."""
-    written = winners.of(current.values())
-    if not written:
+    if not any(winners.of(current.values())):
         return 0
-    made_by = next(iter(current.values()))
     store = context.store_of(job.spec)
     if store is None:
-        found = [(made.document.id, made.document.sequence, pack_product(made.nodes)) for made in written]
-        products.keep(connection, job.id, [Product(*fields) for fields in found])
+        for group in _winning_nodes(current, winners):
+            products.keep(connection, job.id, [_product(*made) for made in group])
+            del group  # before the next is unpacked: two of them would be twice the memory
         return 0
+    made_by = next(iter(current.values()))
     store.open_collection(connection, Collection(job.collection, made_by.model, made_by.dimension))
     new = store.in_ledger and winners.are_new
-    store.upsert(connection, job.collection, [node for document in written for node in document.nodes], new=new)
+    kept: dict[str, list[str]] = {}
+    for group in _winning_nodes(current, winners):
+        store.upsert(connection, job.collection, [node for _, nodes in group for node in nodes], new=new)
+        kept |= {document.id: [node.id for node in nodes] for document, nodes in group}
+        del group  # as above
     failpoint("commit.upserted")
-    if new:
-        return 0
-    keep = {document.document.id: [node.id for node in document.nodes] for document in written}
-    return store.remove_stale(connection, job.collection, keep)
+    return 0 if new else store.remove_stale(connection, job.collection, kept)
 
 
-def _outcome(number: int, result: BatchResult, winners: _Winners) -> BatchOutcome:
+def _winning_nodes(
+    current: dict[int, PackedResult], winners: _Winners
+) -> Iterator[list[tuple[BatchDocument, list[Node]]]]:
+    """The winners with their nodes, those of about one full batch at a time.
+
+    Writers lock nodes in one order within each group alone: that two take the same ones is ruled out before, by the
+    rows of the documents, which they hold.
+
+    Raises:
+        _DamagedNodes: a blob cannot be read to its end.
+    """
+    group: list[tuple[BatchDocument, list[Node]]] = []
+    size = 0
+    for number, result in current.items():
+        if group and size + result.size > _BYTES_AT_ONCE:
+            yield group
+            group, size = [], 0
+        try:
+            group += [(packed.document, nodes) for packed, nodes in result.unpack() if winners.has(packed)]
+        except PayloadError as error:
+            raise _DamagedNodes(number, error) from error
+        size += result.size
+    yield group
+
+
+def _product(document: BatchDocument, nodes: Sequence[Node]) -> Product:
+    return Product(document.id, document.sequence, pack_product(nodes))
+
+
+def _outcome(number: int, result: PackedResult, winners: _Winners) -> BatchOutcome:
     written = winners.of([result])
     failed = sum(1 for document in result.documents if document.failure is not None)
     new = sum(1 for document in written if document.document.is_new)
@@ -270,5 +321,5 @@ def _outcome(number: int, result: BatchResult, winners: _Winners) -> BatchOutcom
         documents_changed=len(written) - new,
         documents_failed=failed,
         documents_duplicate=len(result.documents) - failed - len(written) - winners.waiting_of(result),
-        nodes_upserted=sum(len(document.nodes) for document in written),
+        nodes_upserted=sum(document.node_count for document in written),
     )

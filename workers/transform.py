@@ -20,7 +20,7 @@ from orchestrator.contracts.traces import attempt_identity
 from orchestrator.ledger import batches, control, payments
 from orchestrator.ledger.batches import Lease, Marked
 from orchestrator.ledger.engine import begin
-from workers.blob import encode_result
+from workers.blob import pack_result
 from workers.chain import BatchBill, BatchResult
 from workers.context import WorkerContext
 from workers.finish import finish
@@ -70,7 +70,7 @@ def _run(context: WorkerContext, held: Lease, bill: BatchBill) -> dict[str, Any]
                 chain = context.chain(held.job_id)
             result = chain.run(decode_payload(held.payload), bill)
             failpoint("transform.chained")
-            blob = encode_result(result)
+            blob = pack_result(result, context.job(held.job_id).collection)
             with timed(STAGE_SECONDS, "store"):
                 context.aggregator.store(held.job_id, held.number, held.attempt, blob)
             failpoint("transform.stored")

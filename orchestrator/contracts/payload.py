@@ -89,7 +89,7 @@ def pack(value: Any) -> bytes:
     return _kept.compressor.compress(serialize(value))
 
 
-def unpack(data: bytes, *, max_bytes: int = MAX_UNPACKED_BYTES) -> Any:
+def unpack(data: bytes | memoryview, *, max_bytes: int = MAX_UNPACKED_BYTES) -> Any:
     """The inverse of `pack`.
 
     Raises:

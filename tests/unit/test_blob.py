@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from orchestrator.contracts.errors import PayloadError
-from orchestrator.contracts.nodes import Node, node_id
+from orchestrator.contracts.nodes import Node, node_id, nodes_hash
 from orchestrator.contracts.payload import BatchDocument
 from orchestrator.ledger.failures import Failure
-from workers.blob import decode_result, encode_result
+from workers.blob import PackedResult, pack_result
 from workers.chain import BatchResult, DocumentResult
 
 _FAILURE = Failure("bad", "parse", "DocumentError", "has no text")
@@ -41,35 +41,55 @@ def _result() -> BatchResult:
 
 
 def test_a_result_survives_the_way_through_redis() -> None:
-    """What is decoded is what was encoded, each node with its own metadata to the type, and with its identity."""
-    found = decode_result(encode_result(_result()), "c")
-    assert (found.model, found.dimension, found.node_count) == ("model", 2, len(_METADATA))
-    good, bad = found.documents
-    assert bad.failure == _FAILURE
-    assert not bad.nodes
+    """What is unpacked is what was packed, each node with its own metadata to the type, and with its identity."""
+    found = PackedResult(pack_result(_result(), "c"))
+    assert (found.model, found.dimension) == ("model", 2)
+    (good, nodes), (bad, none) = found.unpack()
+    assert found.documents == [good, bad]
+    assert (bad.failure, bad.node_count, none) == (_FAILURE, 0, [])
     assert good.document == _document("good")._replace(content=b"", metadata={})
-    assert [repr(node.metadata) for node in good.nodes] == [repr(metadata) for metadata in _METADATA]
+    assert [repr(node.metadata) for node in nodes] == [repr(metadata) for metadata in _METADATA]
     ids = [node_id("c", "good", index, f"text {index}") for index in range(len(_METADATA))]
-    assert [node.id for node in good.nodes] == ids
-    assert [node.previous_id for node in good.nodes] == [None, *ids[:-1]]
-    assert [node.next_id for node in good.nodes] == [*ids[1:], None]
-    spans = [(node.text, node.start, node.end, node.token_count) for node in good.nodes]
+    assert (good.node_count, good.nodes_hash, good.failure) == (len(_METADATA), nodes_hash(ids), None)
+    assert [node.id for node in nodes] == ids
+    assert [(node.document_id, node.position) for node in nodes] == [("good", index) for index in range(len(ids))]
+    assert [node.previous_id for node in nodes] == [None, *ids[:-1]]
+    assert [node.next_id for node in nodes] == [*ids[1:], None]
+    spans = [(node.text, node.start, node.end, node.token_count) for node in nodes]
     assert spans == [(f"text {index}", index, index + 6, 2) for index in range(len(_METADATA))]
-    assert [node.embedding.tolist() for node in good.nodes if node.embedding is not None] == [
+    assert [node.embedding.tolist() for node in nodes if node.embedding is not None] == [
         [float(index), float(-index)] for index in range(len(_METADATA))
     ]
 
 
-@pytest.mark.parametrize("cut", [0, 5, 20, -1])
+def test_nodes_without_vectors_survive_as_well() -> None:
+    """Where nothing was embedded, nodes come without vectors; where nothing was made, none come."""
+    ((_, (node,)),) = PackedResult(
+        pack_result(BatchResult([DocumentResult(_document("a"), [Node("text")])], "", 0), "c")
+    ).unpack()
+    assert (node.text, node.embedding) == ("text", None)
+    assert list(PackedResult(pack_result(BatchResult([], "model", 2), "c")).unpack()) == []
+
+
+@pytest.mark.parametrize("cut", [0, 5, 20, 200, -1])
 def test_a_damaged_blob_is_refused(cut: int) -> None:
-    """A blob that ends too soon is no result, wherever it ends."""
+    """A blob that ends too soon is no result, wherever it ends; at the latest when its nodes are read."""
     with pytest.raises(PayloadError):
-        decode_result(encode_result(_result())[:cut], "c")
+        list(PackedResult(pack_result(_result(), "c")[:cut]).unpack())
+
+
+def test_vectors_that_are_too_few_are_refused() -> None:
+    """A blob whose vectors are not those of its nodes is refused before any is read."""
+    blob = bytearray(pack_result(_result(), "c"))
+    del blob[16:20]
+    blob[4:8] = (len(_METADATA) * 8 - 4).to_bytes(4, "big")
+    with pytest.raises(PayloadError, match="52 bytes of vectors and 112 of ids; its 7 nodes need 56 and 112"):
+        PackedResult(bytes(blob))
 
 
 def test_a_blob_of_another_version_is_refused() -> None:
     """A blob that another release wrote is refused with its version, and its batch runs again."""
-    blob = bytearray(encode_result(_result()))
+    blob = bytearray(pack_result(_result(), "c"))
     blob[2] = 1
     with pytest.raises(PayloadError, match="version 1"):
-        decode_result(bytes(blob), "c")
+        PackedResult(bytes(blob))

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy import bindparam, delete, func, insert, select, text
 from sqlalchemy.exc import NotSupportedError, ProgrammingError
 
 from orchestrator.contracts.errors import CollectionMismatch, ConfigurationError, DocumentError, ServiceUnreachable
@@ -61,6 +61,10 @@ CREATE TABLE {table} (
 ALTER TABLE {table} ALTER COLUMN text SET STORAGE EXTERNAL;
 CREATE INDEX {document_index} ON {table} (document_id)
 """
+
+_NAMED = select(collections).where(collections.c.name == bindparam("of_name"))
+_FIND = _NAMED.where(collections.c.store == _STORE)
+_HOLD = _NAMED.with_for_update(read=True, key_share=True)
 
 # Rows are locked in the order of their ids here, in _insert and in _REMOVE, so that writers of the same nodes
 # wait for each other and never in a circle. A row that would stay as it is, is not written: its index entries stay too.
@@ -138,7 +142,7 @@ class PgVectorStore:
             ConfigurationError: it belongs to another vector store.
         """
         with self._engine.connect() as connection:
-            return _ours(connection.execute(select(collections).where(collections.c.name == name)).one_or_none())
+            return _ours(connection.execute(_NAMED, {"of_name": name}).one_or_none())
 
     def upsert(self, connection: Connection, collection: str, nodes: Sequence[Node], *, new: bool = False) -> None:
         """Write nodes, replacing those of the same id; of several with one id the last.
@@ -256,8 +260,7 @@ class PgVectorStore:
 
     def _hold(self, connection: Connection, name: str) -> Collection | None:
         """The collection of that name, kept from being dropped while the transaction lasts."""
-        statement = select(collections).where(collections.c.name == name).with_for_update(read=True, key_share=True)
-        return _ours(connection.execute(statement).one_or_none())
+        return _ours(connection.execute(_HOLD, {"of_name": name}).one_or_none())
 
     def _make(self, connection: Connection, collection: Collection) -> None:
         name = collection.name
@@ -328,9 +331,7 @@ def _ours(row: Row[Any] | None) -> Collection | None:
 
 
 def _find(connection: Connection, name: str) -> Collection | None:
-    row = connection.execute(
-        select(collections).where(collections.c.name == name, collections.c.store == _STORE)
-    ).one_or_none()
+    row = connection.execute(_FIND, {"of_name": name}).one_or_none()
     return Collection(row.name, row.model, row.dimension) if row else None
 
 
