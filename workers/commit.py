@@ -59,7 +59,7 @@ def commit(context: WorkerContext, message: CommitMessage) -> dict[str, Any]:
     failpoint("commit.fetched")
     try:
         with timed(STAGE_SECONDS, "commit"):
-            outcomes, lost = _write_readable(context, job, attempts, results)
+            outcomes, lost = _write_again(context, job, attempts, results)
     except ConfigurationError as error:  # what keeps these batches out of the store keeps out all others
         with begin(context.engine) as connection:
             control.abort(connection, job.id, error)
@@ -107,17 +107,25 @@ def _fetch(context: WorkerContext, job: JobRow, attempts: dict[int, int]) -> dic
     return results
 
 
-def _write_readable(
+def _write_again(
     context: WorkerContext, job: JobRow, attempts: dict[int, int], results: dict[int, PackedResult]
 ) -> tuple[list[BatchOutcome], Sequence[window.Published]]:
-    """As `_write`; a batch whose nodes turn out to be damaged is as good as lost, and does not keep out the others."""
+    """The transaction; again where it turns out that a batch's nodes are damaged, or that the job has to be held."""
+    holds_job = any(map(_may_forsake_aliases, results.values()))
     while True:
         try:
             with begin(context.engine) as connection:
-                return _write(context, connection, job, attempts, results)
-        except _DamagedNodes as error:
+                return _write(context, connection, job, attempts, results, holds_job=holds_job)
+        except _DamagedNodes as error:  # as good as lost; they do not keep out those of the others
             _log.warning("result blob is damaged", batch=error.batch, error=error)
             del results[error.batch]
+        except _AliasesForsaken:
+            holds_job = True
+
+
+def _may_forsake_aliases(result: PackedResult) -> bool:
+    """Whether a document of the batch may not stand for its aliases any more; to one that is new, that is rare."""
+    return any(made.failure is not None or not made.document.is_new for made in result.documents)
 
 
 def _write(
@@ -126,9 +134,16 @@ def _write(
     job: JobRow,
     attempts: dict[int, int],
     results: dict[int, PackedResult],
+    *,
+    holds_job: bool,
 ) -> tuple[list[BatchOutcome], Sequence[window.Published]]:
-    """The transaction: (what was committed, what must run again because its nodes are lost)."""
-    has_aliases = aliases.hold(connection, job)
+    """The transaction: (what was committed, what must run again because its nodes are lost).
+
+    Raises:
+        _DamagedNodes: a blob cannot be read to its end.
+        _AliasesForsaken: aliases are to be promoted, for which the job has to be held from the beginning.
+    """
+    has_aliases = holds_job and aliases.hold(connection, job)
     waiting = batches.lock_transformed(connection, job.id, list(attempts))
     current = {
         number: results[number] for number in waiting if number in results and waiting[number] == attempts[number]
@@ -145,8 +160,11 @@ def _write(
         outcomes[0] = outcomes[0].with_removed(removed)
     resolve(connection, job.collection, job.number, winners.sequences)
     failed = _record_failures(connection, job, current)
+    owners = [*winners.sequences, *failed]
     if has_aliases:
-        aliases.promote(connection, job, [*winners.sequences, *failed])
+        aliases.promote(connection, job, owners)
+    elif aliases.are_forsaken(connection, job, owners):
+        raise _AliasesForsaken
     batches.commit(connection, job.id, outcomes)
     failpoint("commit.written")
     return outcomes, lost
@@ -248,6 +266,10 @@ def _record_failures(connection: Connection, job: JobRow, current: dict[int, Pac
             payloads=alone,
         )
     return {failure.document_id for found in failed.values() for failure in found}
+
+
+class _AliasesForsaken(Exception):
+    """Documents of the segment stood for others, which nobody had expected."""
 
 
 class _DamagedNodes(PayloadError):

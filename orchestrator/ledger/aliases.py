@@ -8,7 +8,7 @@ says something else, it waits for its heir, so that what it said before is in se
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, delete, exists, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, true, update
 
 from orchestrator.contracts.errors import PayloadError
 from orchestrator.contracts.payload import BatchDocument, decode_payload, encode_payload
@@ -20,7 +20,7 @@ from orchestrator.ledger.jobs import JobRow
 from orchestrator.ledger.statements import one_of, pages
 from orchestrator.ledger.tables import documents, jobs
 
-__all__ = ["hold", "promote", "promote_from_vanished", "take_over"]
+__all__ = ["are_forsaken", "hold", "promote", "promote_from_vanished", "take_over"]
 
 
 class _Alias(NamedTuple):
@@ -33,28 +33,26 @@ class _Alias(NamedTuple):
 
 def hold(connection: Connection, job: JobRow) -> bool:
     """Whether the collection has aliases. If so the job is locked, before its batches are: so does whoever cancels."""
-    any_alias = select(documents.c.id).where(
-        documents.c.collection == job.collection, documents.c.alias_of.is_not(None)
-    )
-    if connection.execute(any_alias.limit(1)).first() is None:
+    if not _has_any(connection, job):
         return False
     batches.lock_job(connection, job.id)
     return True
 
 
-def promote(connection: Connection, job: JobRow, owners: Iterable[str]) -> int:
-    """Let the job ingest the aliases of those documents that do not stand for them any more; returns how many.
-
-    A document stands for its aliases as long as the ledger holds it with the same body and with nodes of its own.
-    """
-    owner = documents.alias("owner")
-    stands = exists().where(
-        owner.c.collection == documents.c.collection,
-        owner.c.id == documents.c.alias_of,
-        owner.c.alias_of.is_(None),
-        owner.c.body_hash == documents.c.body_hash,
+def are_forsaken(connection: Connection, job: JobRow, owners: Iterable[str]) -> bool:
+    """Whether some of these documents do not stand for their aliases any more; only who holds the job can promote."""
+    if not _has_any(connection, job):
+        return False
+    forsaken = exists().where(documents.c.collection == job.collection, _is_forsaken())
+    return any(
+        connection.execute(select(forsaken.where(one_of(connection, documents.c.alias_of, ids)))).scalar()
+        for ids in pages(owners)
     )
-    return _promote(connection, job, owners, ~stands)
+
+
+def promote(connection: Connection, job: JobRow, owners: Iterable[str]) -> int:
+    """Let the job ingest the aliases of those documents that do not stand for them any more; returns how many."""
+    return _promote(connection, job, owners, _is_forsaken())
 
 
 def promote_from_vanished(connection: Connection, job: JobRow, owners: Iterable[str]) -> int:
@@ -84,6 +82,24 @@ def take_over(connection: Connection, job: JobRow, rows: Iterable[DocumentRow]) 
     for owner, heir in _heirs(connection, job, leaving, true()):
         found.setdefault(owner, []).append(heir)
     return found
+
+
+def _has_any(connection: Connection, job: JobRow) -> bool:
+    any_alias = select(documents.c.id).where(
+        documents.c.collection == job.collection, documents.c.alias_of.is_not(None)
+    )
+    return connection.execute(any_alias.limit(1)).first() is not None
+
+
+def _is_forsaken() -> ColumnElement[bool]:
+    """Of an alias: the ledger does not hold the document it names with the same body and with nodes of its own."""
+    owner = documents.alias("owner")
+    return ~exists().where(
+        owner.c.collection == documents.c.collection,
+        owner.c.id == documents.c.alias_of,
+        owner.c.alias_of.is_(None),
+        owner.c.body_hash == documents.c.body_hash,
+    )
 
 
 def _ids_of_aliases(connection: Connection, job: JobRow, owners: Sequence[str]) -> Iterable[str]:

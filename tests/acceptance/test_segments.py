@@ -1,6 +1,8 @@
 """A segment is committed as one, and its nodes are held and written a batch at a time. All in this process."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
@@ -93,7 +95,8 @@ def test_a_batch_whose_nodes_are_damaged_runs_again_alone(
     job = deployment.pipeline(name).enqueue(_corpus())
     numbers = _transformed(context, job)
     (key,) = deployment.redis.keys(f"docmill:{{{job.id}}}:blob:1:*")
-    deployment.redis.set(key, damage(deployment.redis.get(key)))
+    blob: Any = deployment.redis.get(key)
+    deployment.redis.set(key, damage(blob))
     done = commit(context, CommitMessage(job=job.id, batches=numbers))
     assert (done["batches"], done["lost"]) == (len(numbers) - 1, 1)
     assert job.progress.batches == {BatchState.COMMITTED: len(numbers) - 1, BatchState.WAITING: 1}
@@ -103,3 +106,48 @@ def test_a_batch_whose_nodes_are_damaged_runs_again_alone(
     assert job.state is JobState.SUCCEEDED
     assert {document for document, _ in deployment.nodes(name)} == deployment.documents(name)
     assert len(deployment.documents(name)) == 40
+
+
+def test_segments_of_a_job_are_committed_at_once_where_there_are_aliases(
+    deployment: Deployment, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Documents that stand for others keep no commit of their job waiting for another: as many go at once as can."""
+    pipeline = deployment.pipeline("at-once", strategy="duplicates_only")
+    before = pipeline.enqueue([Document(id="before", text="Whoever comes first makes the collection.")])
+    commit(context, CommitMessage(job=before.id, batches=_transformed(context, before)))
+    copies = [document.model_copy(update={"id": f"copy-{document.id}"}) for document in _corpus()[::4]]
+    job = pipeline.enqueue([*_corpus(), *copies])
+    numbers = _transformed(context, job)
+    reached, goes_on = Event(), Event()
+
+    def hold_the_first(name: str) -> None:
+        if name == "commit.written" and not reached.is_set():
+            reached.set()
+            assert goes_on.wait(30)
+
+    monkeypatch.setattr(commit_module, "failpoint", hold_the_first)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(commit, context, CommitMessage(job=job.id, batches=numbers[:2]))
+        assert reached.wait(10)
+        try:
+            second = pool.submit(commit, context, CommitMessage(job=job.id, batches=numbers[2:])).result(10)
+        finally:
+            goes_on.set()
+        assert (first.result(10)["batches"], second["batches"]) == (2, len(numbers) - 2)
+    assert job.state is JobState.SUCCEEDED
+    assert {document for document, _ in deployment.nodes("at-once")} == {"before", *(found.id for found in _corpus())}
+
+
+def test_an_alias_that_nobody_knew_of_is_not_left_behind(deployment: Deployment, context: WorkerContext) -> None:
+    """A document that was new when it was read, and stands for another when it is committed, leaves it its content."""
+    pipeline = deployment.pipeline("unknown", strategy="duplicates_only")
+    older = pipeline.enqueue([Document(id="x", text="As it was."), Document(id="y", text="As it was.")])
+    newer = pipeline.enqueue([Document(id="x", text="As it is.")])
+    for job in (older, newer):
+        _transformed(context, job)
+        commit(context, CommitMessage(job=job.id, batches=[0]))
+    assert newer.progress.batches == {BatchState.COMMITTED: 1, BatchState.WAITING: 1}
+    transform(context, TransformMessage(job=newer.id, batch=1))
+    commit(context, CommitMessage(job=newer.id, batches=[1]))
+    assert newer.state is JobState.SUCCEEDED
+    assert {document for document, _ in deployment.nodes("unknown")} == {"x", "y"}
