@@ -8,7 +8,7 @@ says something else, it waits for its heir, so that what it said before is in se
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, select, true, update
 
 from orchestrator.contracts.errors import PayloadError
 from orchestrator.contracts.payload import BatchDocument, decode_payload, encode_payload
@@ -21,6 +21,11 @@ from orchestrator.ledger.statements import one_of, pages
 from orchestrator.ledger.tables import documents, jobs
 
 __all__ = ["are_forsaken", "hold", "promote", "promote_from_vanished", "take_over"]
+
+
+_ANY_ALIAS = select(
+    exists().where(documents.c.collection == bindparam("of_collection"), documents.c.alias_of.is_not(None))
+)
 
 
 class _Alias(NamedTuple):
@@ -85,10 +90,7 @@ def take_over(connection: Connection, job: JobRow, rows: Iterable[DocumentRow]) 
 
 
 def _has_any(connection: Connection, job: JobRow) -> bool:
-    any_alias = select(documents.c.id).where(
-        documents.c.collection == job.collection, documents.c.alias_of.is_not(None)
-    )
-    return connection.execute(any_alias.limit(1)).first() is not None
+    return bool(connection.execute(_ANY_ALIAS, {"of_collection": job.collection}).scalar())
 
 
 def _is_forsaken() -> ColumnElement[bool]:
