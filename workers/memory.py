@@ -8,7 +8,7 @@ import sys
 
 __all__ = ["give_back_memory", "limit_memory"]
 
-_FREE_BYTES = 16 * 1024 * 1024  # that a process may keep: ordinary batches then take what the last ones have left
+_FREE_BYTES = 12 * 1024 * 1024  # that a process may keep: ordinary batches then take what the last ones have left
 
 
 class _HeapInfo(ctypes.Structure):
