@@ -105,7 +105,8 @@ def test_a_job_can_be_followed_from_enqueue_to_commit(deploy: Callable[..., Depl
     )
     with _running() as collector, openai_stub() as provider:
         provider.key = _KEY
-        deployment = deploy(openai_base_url=provider.url, openai_api_key=SecretStr(_KEY))
+        # What the reconciler sends is linked to nothing, and on a slow machine it may come first: here it does not.
+        deployment = deploy(openai_base_url=provider.url, openai_api_key=SecretStr(_KEY), reconcile_every=60.0)
         deployment.start_worker(concurrency=2, **collector.environment)
         environment = {**worker_environment(deployment.settings), **collector.environment}
         ended = run_docmill(["ingest", str(folder), "-c", "traced", "--pipeline", str(pipeline)], environment)
