@@ -284,7 +284,7 @@ def _store_nodes(
     context: WorkerContext, connection: Connection, job: JobRow, current: dict[int, PackedResult], winners: _Winners
 ) -> int:
     """Upsert the winners' nodes, then remove what is stale of the same documents; returns how many were."""
-    if not any(winners.of(current.values())):
+    if not winners.sequences:
         return 0
     store = context.store_of(job.spec)
     if store is None:
@@ -298,7 +298,8 @@ def _store_nodes(
     kept: dict[str, list[str]] = {}
     for group in _winning_nodes(current, winners):
         store.upsert(connection, job.collection, [node for _, nodes in group for node in nodes], new=new)
-        kept |= {document.id: [node.id for node in nodes] for document, nodes in group}
+        if not new:
+            kept |= {document.id: [node.id for node in nodes] for document, nodes in group}
         del group  # as above
     failpoint("commit.upserted")
     return 0 if new else store.remove_stale(connection, job.collection, kept)
@@ -326,7 +327,8 @@ def _winning_nodes(
         except PayloadError as error:
             raise _DamagedNodes(number, error) from error
         size += result.size
-    yield group
+    if group:
+        yield group
 
 
 def _product(document: BatchDocument, nodes: Sequence[Node]) -> Product:

@@ -1,7 +1,7 @@
 """The failures table: every document that was refused, with the stage and the reason."""
 
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -151,12 +151,12 @@ def failures_of(
     return [FailureRow(**row) for row in connection.execute(query).mappings()]
 
 
-def resolve(connection: Connection, collection: str, job_number: int, ids: Iterable[str]) -> int:
+def resolve(connection: Connection, collection: str, job_number: int, ids: Collection[str]) -> int:
     """The job has committed these documents: what kept them out before is resolved, and their payloads go.
 
     Failures of jobs enqueued later stay: what they read was newer. Returns how many were resolved.
     """
-    if not connection.execute(_ANY_UNRESOLVED, {"of_collection": collection}).scalar():
+    if not ids or not connection.execute(_ANY_UNRESOLVED, {"of_collection": collection}).scalar():
         return 0  # as a rule: to ask for each document would take longer than to write it
     earlier = select(jobs.c.id).where(jobs.c.number <= job_number)
     resolved = 0
