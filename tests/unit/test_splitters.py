@@ -16,7 +16,7 @@ from semantic_text_splitter import TextSplitter
 
 from orchestrator.contracts.errors import ConfigurationError, DocumentError
 from orchestrator.contracts.nodes import Node
-from workers.tokens import get_tokenizer
+from workers.tokens import ENCODINGS, get_tokenizer
 from workers.transformations import MarkdownSplitter, SentenceSplitter
 from workers.transformations.chunking import TokenSplitter
 from workers.transformations.contract import build_transformation
@@ -30,7 +30,7 @@ PIECES = [
     *("\n", "\n\n", "\r\n", "\n\n\n\n", "   ", "\t", "\n    indented code\n", "\n" + " \n" * 130),
     *("# Heading\n", "\n## Second\n\n", "- item\n", "  1. one\n", "> quote\n", "```\ncode\n```\n", "---\n"),
     *("|a|b|\n|-|-|\n", "**bold** ", "[link](http://x.y) ", "![", "`code`", "<div>", "</div>\n", "[^1]: note\n"),
-    *("***", "```\n", "<|endoftext|>"),
+    *("***", "```\n", "<|endoftext|>", "{\n", "\n\n/path", "\n/*", "\n\r", "...\n\n", "ab cd\n"),
 ]
 texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=6), max_size=60).map("".join)
 sizes = st.integers(4, 64).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1)))
@@ -63,6 +63,14 @@ def check(splitter: TokenSplitter, text: str) -> list[Node]:
 def test_chunks_keep_every_promise(splitter: type[TokenSplitter], text: str, size: tuple[int, int]) -> None:
     """No chunk is blank or larger than chunk_size, each stands at its offsets, and all but white space is in one."""
     check(splitter(chunk_size=size[0], chunk_overlap=size[1]), text)
+
+
+@pytest.mark.parametrize("encoding", sorted(ENCODINGS))
+@given(text=st.lists(st.sampled_from(PIECES), max_size=100).map("".join))
+@settings(deadline=None, max_examples=300)
+def test_token_counts_are_exact_in_every_encoding(encoding: str, text: str) -> None:
+    """A chunk that is made of many lines has as many tokens as it says, whatever the encoding lets a token take in."""
+    check(SentenceSplitter(chunk_size=64, chunk_overlap=8, tokenizer=encoding), text)
 
 
 @pytest.mark.parametrize("splitter", SPLITTERS)

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,27 @@ def test_long_runs_count_as_in_tiktoken(
     """A hard piece repeated some hundred times counts as in tiktoken."""
     text = piece * 300
     assert get_tokenizer(encoding).count(text) == len(reference[encoding](text))
+
+
+LINES = ["\n", "\n\n", "\n  \n", "\n    ", ".\n", "{\n", "\n/", "\n\n//", "\r", "\n\x1c\n", "\n\x85", "\n\u2028\n"]
+
+
+@pytest.mark.parametrize("encoding", sorted(ENCODINGS))
+@given(text=st.lists(st.sampled_from(LINES) | st.sampled_from(HARD_PIECES), max_size=40).map("".join).map(str.rstrip))
+@settings(deadline=None, max_examples=500)
+def test_lines_that_are_said_to_add_up_do(encoding: str, text: str) -> None:
+    """Where lines add up, a text has the tokens of its lines together, a line with the blank ones behind it."""
+    tokenizer = get_tokenizer(encoding)
+    lines = re.split(r"(?<=\n)(?!\s*\n)", text)
+    assert not tokenizer.lines_add_up(text) or tokenizer.count(text) == sum(map(tokenizer.count, lines))
+
+
+def test_lines_add_up_unless_a_token_may_reach_beyond() -> None:
+    """Lines of ordinary text add up; not with a carriage return, and in o200k_base not before a slash."""
+    assert get_tokenizer("cl100k_base").lines_add_up("{\n\n    one\n// two")
+    assert get_tokenizer("o200k_base").lines_add_up("{\n\n    one / two")
+    assert not get_tokenizer("cl100k_base").lines_add_up("one\r\ntwo")
+    assert not get_tokenizer("o200k_base").lines_add_up("{\n// two")
 
 
 def test_special_tokens_in_a_text_are_text() -> None:

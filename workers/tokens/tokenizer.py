@@ -12,6 +12,9 @@ __all__ = ["DEFAULT_ENCODING", "ENCODINGS", "Tokenizer", "get_tokenizer"]
 
 DEFAULT_ENCODING = "cl100k_base"
 
+# By its pattern, a token of an encoding ends with the line break in it, but for these.
+_BEYOND_LINES = {"cl100k_base": ("\r",), "o200k_base": ("\r", "\n/"), "o200k_harmony": ("\r", "\n/")}
+
 
 class Tokenizer:
     """Counts tokens as tiktoken's `encode_ordinary` makes them: `<|endoftext|>` in a text is text like any other.
@@ -45,6 +48,13 @@ class Tokenizer:
             return self.counter(text)
         except UnicodeEncodeError:
             return self.counter(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+    def lines_add_up(self, text: str) -> bool:
+        """Whether a text has the tokens of its lines together, a line with the blank ones behind it.
+
+        White space at the text's end apart, of which the pattern makes one token, and no further ones.
+        """
+        return not any(mark in text for mark in _BEYOND_LINES[self.encoding])
 
     def count_many(self, texts: Iterable[str]) -> list[int]:
         """Tokens of each text, in order."""

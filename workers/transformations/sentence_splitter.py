@@ -30,7 +30,7 @@ class SentenceSplitter(TokenSplitter):
         Raises:
             UnicodeEncodeError: it holds lone surrogates.
         """
-        pieces = TextPieces(text, self.chunk_size, get_tokenizer(self.tokenizer).counter)
+        pieces = TextPieces(text, self.chunk_size, get_tokenizer(self.tokenizer))
         first = last = 0
         while last < len(pieces):
             first, last, chunk = self._fill(pieces, self._overlapping(pieces, first, last), last)

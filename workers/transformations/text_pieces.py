@@ -2,16 +2,18 @@
 
 The encodings cut a text by a pattern first, behind line breaks and before white space among others, and no token
 reaches across. So where pieces meet there, the tokens of both are the sum of each one's; elsewhere the sum is near.
+Behind line breaks the sum is exact where the tokenizer says so.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from itertools import accumulate, pairwise
 
+from workers.tokens.tokenizer import Tokenizer
 from workers.transformations.chunking import Chunk
 
 __all__ = ["Border", "TextPieces"]
@@ -29,7 +31,8 @@ class Border(IntEnum):
 
 
 _FINER_THAN = {Border.LINE: Border.SENTENCE, Border.SENTENCE: Border.WORD, Border.WORD: Border.CHARACTER}
-_PARAGRAPH, _SECTION = Border.PARAGRAPH, Border.SECTION  # to look up a member takes longer than to find a border
+# To look up a member takes longer than to find a border.
+_LINE, _PARAGRAPH, _SECTION = Border.LINE, Border.PARAGRAPH, Border.SECTION
 
 _MARKS = r"\u3099\u309a\ufe00-\ufe0f\U000e0100-\U000e01ef"  # voicing marks and variation selectors
 _IDEOGRAPH = r"\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -60,30 +63,32 @@ class TextPieces:
         UnicodeEncodeError: the text holds lone surrogates.
     """
 
-    def __init__(self, text: str, size: int, count: Callable[[str], int]) -> None:
+    def __init__(self, text: str, size: int, tokenizer: Tokenizer) -> None:
         """Find them.
 
         Args:
             text: what to divide.
             size: tokens that a piece may have, white space around it apart.
-            count: tokens of a text.
+            tokenizer: counts the tokens of a text.
         """
         self.offsets = [0]
         self.totals = [0]
         self.borders: list[Border] = []
         self._text = text
         self._size = size
-        self._count = count
+        self._count = tokenizer.counter
+        self._lines_add_up = tokenizer.lines_add_up(text)
         start = 0
         ends: list[int] = []
         borders: list[Border] = []
         for blank in _BLANK_LINES.finditer(text):
-            run, end = blank[0], blank.end()
-            borders.append(_SECTION if len(run) > 2 and run.count("\n") > 2 else _PARAGRAPH)
-            if len(run) < _LONG_BLANK:
+            first, end = blank.span()
+            length = end - first
+            borders.append(_SECTION if length > 2 and text.count("\n", first, end) > 2 else _PARAGRAPH)
+            if length < _LONG_BLANK:
                 ends.append(end)
             else:
-                self._add(start, [*ends, blank.start()], borders, Border.LINE)
+                self._add(start, [*ends, first], borders, Border.LINE)
                 self._extend([end], [_SECTION], [size + 1])  # too many to share a chunk
                 start, ends, borders = end, [], []
         self._add(start, [*ends, len(text)], [*borders, _SECTION], Border.LINE)
@@ -105,13 +110,24 @@ class TextPieces:
         text = self._text[self.offsets[first] : self.offsets[last]].lstrip()
         start = self.offsets[last] - len(text)
         text = text.rstrip()
-        return Chunk(start, text, self._count(text))
+        return Chunk(start, text, self._tokens(first, last, start, text))
+
+    def _tokens(self, first: int, last: int, start: int, text: str) -> int:
+        """Tokens of the text, which begins at `start`: pieces[first:last] without white space around them."""
+        head, tail = self.offsets[first + 1] - start, self.offsets[last - 1] - start
+        if 0 < head < tail < len(text) and self._lines_add_up and min(self.borders[first : last - 1]) >= _LINE:
+            # Only its first and its last piece differ from those that have been counted.
+            between = self.totals[last - 1] - self.totals[first + 1]
+            return self._count(text[:head]) + between + self._count(text[tail:])
+        return self._count(text)
 
     def _add(self, start: int, ends: Sequence[int], borders: Sequence[Border], finer: Border | None) -> None:
         """Add the pieces from `start` to each of the ends; those that are too large, in pieces with finer borders."""
-        counts = [self._count(self._text[first:last]) for first, last in pairwise((start, *ends))]
+        text, count, size = self._text, self._count, self._size
+        counts = [count(text[first:last]) for first, last in pairwise((start, *ends))]
         begin = 0
-        for place in [place for place, tokens in enumerate(counts) if tokens > self._size]:
+        too_large = [place for place, tokens in enumerate(counts) if tokens > size] if max(counts) > size else []
+        for place in too_large:
             first, last = ends[place - 1] if place else start, ends[place]
             if finer is None or self._count(self._text[first:last].strip()) <= self._size:
                 continue
