@@ -244,16 +244,18 @@ def test_connections_that_broke(cache_url: str, client: Redis) -> None:
 
 
 def test_full_server(cache_url: str, client: Redis) -> None:
-    """A Redis that is full and may not evict stores nothing, and still answers."""
-    cache = RedisCache(cache_url, prefix="full:")
+    """A Redis that is full and may not evict stores nothing, and still answers; each answer is that to its question."""
+    clock = Clock()
+    cache = RedisCache(cache_url, prefix="full:", clock=clock)
     cache.put_many({"a": b"1"})
     before = {name: client.config_get(name)[name] or "" for name in ("maxmemory", "maxmemory-policy")}
     client.config_set("maxmemory-policy", "noeviction")
     client.config_set("maxmemory", 1)
     try:
         with captured_logs() as logs:
-            RedisCache(cache_url, prefix="full:").put_many({"b": b"2"})
-        assert cache.get_many(["a", "b"]) == [b"1", None]
+            cache.put_many({"b": b"2", "c": b"3", "d": b"4"})
+        clock.now += 600
+        assert cache.get_many(["a", "b", "c"]) == [b"1", None, None]
         assert len(logs) == 1
     finally:
         for name, value in before.items():
