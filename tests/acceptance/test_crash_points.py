@@ -250,14 +250,14 @@ def test_a_client_may_die_anywhere(name: FailpointName, calm_crew: Crew, tmp_pat
     crew = calm_crew
     failpoints = Failpoints(tmp_path / "hits", [name], "kill")
     failpoints.arm(name)
-    client = _ingest(crew, failpoints, only_removes=name == "dispatch.finish_due")
+    only_removes = name == "dispatch.finish_due"
     for _ in range(_TRIES):
-        if name != "dispatch.finish_due" or failpoints.is_hit(name):
+        client = _ingest(crew, failpoints, only_removes=only_removes)
+        if failpoints.is_hit(name) or not only_removes:
             break
         # The reconciler came by first, and had removed them before the client could ask for it.
         crew.check_consistency()
         crew.end(crew.enqueue())
-        client = _ingest(crew, failpoints, only_removes=True)
     assert client.returncode == -signal.SIGKILL
     assert failpoints.is_hit(name)
 

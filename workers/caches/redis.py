@@ -24,7 +24,7 @@ __all__ = ["RedisCache"]
 
 # SET key value EX seconds, as it stands on the wire: https://redis.io/docs/latest/develop/reference/protocol-spec/.
 _SET = b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nEX\r\n$%d\r\n%b\r\n"
-_CHUNK_KEYS = 500  # keys a command: large enough to hide the round trip, small enough not to block the server
+_CHUNK_KEYS = 500  # keys at once: large enough to hide the round trip, small enough not to block the server
 _TIMEOUT_SECONDS = 5.0
 
 _Item = TypeVar("_Item")

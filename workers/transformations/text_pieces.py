@@ -88,10 +88,10 @@ class TextPieces:
             if length < _LONG_BLANK:
                 ends.append(end)
             else:
-                self._add(start, [*ends, first], borders, Border.LINE)
+                self._add(start, [*ends, first], borders, _LINE)
                 self._extend([end], [_SECTION], [size + 1])  # too many to share a chunk
                 start, ends, borders = end, [], []
-        self._add(start, [*ends, len(text)], [*borders, _SECTION], Border.LINE)
+        self._add(start, [*ends, len(text)], [*borders, _SECTION], _LINE)
 
     def __len__(self) -> int:
         return len(self.borders)
