@@ -1,9 +1,11 @@
 """Memory that a worker's child has freed goes back to the system."""
 
 import ctypes
+import gc
 import resource
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,21 @@ def test_what_is_freed_is_given_back() -> None:
     give_back_memory()
     assert before - _resident_bytes() > 40_000_000
     assert len(held) == 400
+
+
+class _Cycle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_only_cycles_hold_is_freed() -> None:
+    """An object that nothing but itself holds is gone, though the collector has looked at it once already."""
+    young = _Cycle()
+    gone = weakref.ref(young)
+    gc.collect(0)  # as may happen in the middle of a batch
+    del young
+    give_back_memory()
+    assert gone() is None
 
 
 _LITTLE = """
