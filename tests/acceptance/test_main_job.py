@@ -160,9 +160,12 @@ def test_documents_that_two_jobs_find_new_have_the_nodes_of_the_later_alone(depl
 
 def test_another_embedder_for_a_collection_is_refused_before_it_is_paid_for(deployment: Deployment) -> None:
     """A collection's vectors are of one model: another one ends the job with an error that names both."""
-    deployment.start_worker()
+    worker = deployment.start_worker()
     deployment.wait(deployment.pipeline("mixed").enqueue(corpus(20)))
-    report = deployment.wait(deployment.pipeline("mixed", embedder="hashed/64").enqueue(corpus(20)))
+    worker.stop()  # or it might end the job while the last documents are still being enqueued
+    job = deployment.pipeline("mixed", embedder="hashed/64").enqueue(corpus(20))
+    deployment.start_worker()
+    report = deployment.wait(job)
     assert report.state is JobState.FAILED
     assert "hashed/256" in str(report.error)
     assert "hashed/64" in str(report.error)
