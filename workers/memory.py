@@ -50,8 +50,8 @@ def give_back_memory() -> None:
 
     Little is left for the next batch: to hand it back and ask for it again took a twentieth of a worker's time.
     """
-    # Cycles of statements hold their values. Young, they cost 0.1 ms to find; left alone they grow old, and are found
-    # only when a quarter of all objects is as old: by then 7 MB of a child were theirs.
+    # SQLAlchemy's statements are cycles. Young, they cost 0.1 ms to find; left alone they grow old, and are found only
+    # when a quarter of all objects is as old: up to 8 MB of a child were theirs.
     gc.collect(1)
     if _trim is not None and (_heap_info is None or _heap_info().fordblks > _FREE_BYTES):
         _trim(0)
