@@ -25,7 +25,7 @@ pytestmark = pytest.mark.acceptance
 def deployment(
     postgres_url: str, redis_url: str, cache_url: str, rabbitmq_url: str, tmp_path: Path
 ) -> Iterator[Deployment]:
-    """A deployment whose broker is RabbitMQ, without workers yet and with empty queues."""
+    """A deployment whose broker is RabbitMQ, without workers yet, and with nothing left of workers that were killed."""
     settings = deployment_settings(postgres_url, rabbitmq_url, cache_url, tmp_path, result_url=redis_url)
     deployment = Deployment(settings, tmp_path)
     with deployment.connections.app.connection_for_write() as connection:
@@ -33,6 +33,8 @@ def deployment(
             queue = deployment.connections.app.amqp.queues[name].bind(connection.default_channel)
             queue.declare()
             queue.purge()
+    # A reconciler that is killed holds its lock for some seconds more.
+    deployment.redis.flushdb()
     yield deployment
     deployment.close()
 
