@@ -1,11 +1,11 @@
 """Documents with equal content: nodes of one stand for all, and when they no longer do, another's take their place."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from orchestrator import Document, JobState
-from orchestrator.contracts.report import TERMINAL_JOB_STATES
 from tests.deployment import Deployment, run_docmill
 from tests.transformations import Picky, Slow
 from workers.search import search
@@ -64,12 +64,13 @@ def test_an_edited_first_document_never_takes_its_content_out_of_search(staffed:
     staffed.wait(pipeline.enqueue([_document("a"), _document("b"), _document("c")]))
 
     edited = [_document("a", "Now I differ. " * 1000), *map(_document, listed)]  # fills a batch of its own
-    job = pipeline.enqueue(edited)
-    found = set()
-    while job.state not in TERMINAL_JOB_STATES:
-        found.add(frozenset(_owners_of_same(staffed, name)))
+    with ThreadPoolExecutor() as pool:
+        run = pool.submit(lambda: staffed.wait(pipeline.enqueue(edited)))
+        found = {frozenset(_owners_of_same(staffed, name))}
+        while not run.done():
+            found.add(frozenset(_owners_of_same(staffed, name)))
     found.add(frozenset(_owners_of_same(staffed, name)))  # the end may fall between two looks
-    report = staffed.wait(job)
+    report = run.result()
     assert report.state is JobState.SUCCEEDED
     assert found >= {frozenset("a"), frozenset("b")}
     assert frozenset() not in found

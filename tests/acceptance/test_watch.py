@@ -30,27 +30,43 @@ def _slow_job(deployment: Deployment, name: str, count: int = 100) -> Job:
     return deployment.pipeline(name, Slow(seconds=0.05)).enqueue(_corpus(name, count))
 
 
+def _piped(deployment: Deployment, *arguments: str) -> "subprocess.Popen[str]":
+    """`docmill status`, whose output is read while it runs."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "orchestrator.cli", "status", *arguments],
+        env={**os.environ, **worker_environment(deployment.settings)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_a_job_is_followed_to_its_end(deployment: Deployment) -> None:
     """In a terminal of 80 columns it is redrawn, piped it is a line a change; then comes the report, and an exit code.
 
     Both show all there is to know, with a time left once that is known.
     """
-    deployment.start_worker(concurrency=2)
     documents = [*_corpus("seen", 120), Document(id="bad", text=" ")]
     job = deployment.pipeline("seen", Slow(seconds=0.05)).enqueue(documents)
     terminal = Terminal(deployment, "status", "--watch", job.id)
-    piped = run_docmill(["status", "-w", job.id], worker_environment(deployment.settings))
+    piped = _piped(deployment, "-w", job.id)
+    assert piped.stdout is not None
+    waiting = piped.stdout.readline()
+    assert "waiting for a worker" in waiting
+    terminal.read_until("waiting for a worker")
+    deployment.start_worker(concurrency=2)
 
-    assert piped.returncode == 3, piped.stderr
-    lines = [line for line in piped.stdout.splitlines() if line.startswith(f"job {job.id} ") and ":" in line]
-    assert len(lines) == len(set(lines)) >= 2
-    assert re.match(rf"job {job.id} running: \d+ of 121 documents, .* nodes/s, .* tokens, ETA ", lines[0])
+    report = piped.stdout.read()
+    assert piped.wait(20) == 3, report
+    lines = [line for line in [waiting, *report.splitlines()] if line.startswith(f"job {job.id} ") and ":" in line]
+    assert len(lines) == len(set(lines)) >= 3
+    running = rf"job {job.id} running: \d+ of 121 documents, .* nodes/s, .* tokens, ETA "
+    assert all(re.match(running, line) for line in lines[:-1])
     assert any(
         re.search(r"\d nodes/s, [\d,]+ tokens, ETA \d:\d\d:\d\d, [012] workers?, 1 failed$", line) for line in lines
     )
     assert any(re.search(r", [12] workers?, 1 failed$", line) for line in lines)
     assert lines[-1].startswith(f"job {job.id} succeeded with failures: 121 of 121 documents, ")
-    assert "121 seen, 120 new, 1 failed" in piped.stdout
+    assert "121 seen, 120 new, 1 failed" in report
 
     said = terminal.read_to_the_end()
     assert terminal.process.wait(20) == 3, said
@@ -65,12 +81,7 @@ def test_a_job_is_followed_to_its_end(deployment: Deployment) -> None:
 def test_all_unfinished_jobs_are_followed_as_json(deployment: Deployment) -> None:
     """Without an id every unfinished job is followed, one that begins meanwhile too: an object a line, to the end."""
     first = _slow_job(deployment, "first", 30)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.cli", "status", "--watch", "--json"],
-        env={**os.environ, **worker_environment(deployment.settings)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = _piped(deployment, "--watch", "--json")
     assert process.stdout is not None
     said = [json.loads(process.stdout.readline())]
     assert (said[0]["job_id"], said[0]["state"], said[0]["workers"]) == (first.id, "running", 0)
@@ -96,12 +107,7 @@ def test_ctrl_c_ends_the_watching_alone(deployment: Deployment) -> None:
     assert "nothing was stopped" in terminal.read_to_the_end()
     assert terminal.process.wait(20) == 130
     assert job.state is JobState.RUNNING
-    watching = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.cli", "status", "--watch", job.id],
-        env={**os.environ, **worker_environment(deployment.settings)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    watching = _piped(deployment, "--watch", job.id)
     assert watching.stdout is not None
     assert "waiting for a worker" in watching.stdout.readline()
     job.cancel()
