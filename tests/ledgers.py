@@ -96,10 +96,11 @@ class Ledger:
         return made
 
     def batches(self, job_id: str, count: int, *, documents: int = 2, waiting: bool = True) -> None:
-        """So many batches of a job, published or not."""
-        self.call(batches.add, job_id, [NewBatch(b"payload", documents, 100)] * count)
-        if waiting:
-            self.call(window.publish_next, job_id, 10_000)
+        """So many batches of a job, published or not, and without a message for a worker."""
+        with begin(self.engine) as connection:  # of one transaction: a reconciler sends what it finds pending
+            batches.add(connection, job_id, [NewBatch(b"payload", documents, 100)] * count)
+            if waiting:
+                window.publish_next(connection, job_id, 10_000)
 
     def lease(self, job_id: str, number: int = 0, owner: str = "worker") -> Lease | None:
         """Ask for a batch, as a worker does."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.deployment import run_docmill, wait_for
+from tests.ports import free_port
 from tests.services import Services
 
 pytestmark = pytest.mark.acceptance
@@ -179,24 +180,26 @@ def test_what_up_keeps_running_is_used(kept_up: CommandLine, folder: Path) -> No
 
 def test_flower_shows_the_tasks_of_a_job(kept_up: CommandLine, folder: Path) -> None:
     """Flower listens on loopback, and knows the app's tasks by job and batch."""
+    port = free_port()
     flower = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator.cli", "flower", "--port", "5598"],
+        [sys.executable, "-m", "orchestrator.cli", "flower", "--port", str(port)],
         env={**os.environ, **kept_up.environment, "FLOWER_UNAUTHENTICATED_API": "true"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_for(lambda: _page("workers?refresh=1"))
+        # It answers before it hears; the workers' heartbeats tell when it does.
+        wait_for(lambda: '"status": true' in _page(port, "workers?json=1"))
         report = kept_up.json("ingest", str(folder), "-c", "flowers", code=3)
-        wait_for(lambda: f"job={report['job_id']} batch=0 docs=2" in _page("api/tasks"))
+        wait_for(lambda: f"job={report['job_id']} batch=0 docs=2" in _page(port, "api/tasks"))
     finally:
         flower.terminate()
         flower.wait(20)
 
 
-def _page(path: str) -> str:
+def _page(port: int, path: str) -> str:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:5598/{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
             return str(answer.read().decode())
     except OSError:
         return ""
