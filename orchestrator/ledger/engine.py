@@ -10,9 +10,11 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable
 from orchestrator.ledger.binary_results import offer_binary_results
+from orchestrator.ledger.sqlite_wal import switch_to_wal
 
 __all__ = ["begin", "create_ledger_engine", "reading"]
 
+_BUSY_SECONDS = 30.0  # SQLite: for another writer to finish
 _READS_ONLY = "docmill_reads_only"
 
 
@@ -47,7 +49,7 @@ def create_ledger_engine(url: str, *, connect_timeout: float = 5.0) -> Engine:
             offer_binary_results(engine)
             return engine
         if dialect == "sqlite":
-            engine = create_engine(parsed, connect_args={"timeout": 30})
+            engine = create_engine(parsed, connect_args={"timeout": _BUSY_SECONDS})
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_immediate)
             return engine
@@ -60,7 +62,8 @@ def create_ledger_engine(url: str, *, connect_timeout: float = 5.0) -> Engine:
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    switch_to_wal(connection, _BUSY_SECONDS)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

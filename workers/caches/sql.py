@@ -37,6 +37,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from orchestrator.contracts.addresses import redacted, sqlalchemy_url
 from orchestrator.contracts.errors import ConfigurationError, ServiceUnreachable
 from orchestrator.ledger.binary_results import IN_BINARY, offer_binary_results
+from orchestrator.ledger.sqlite_wal import switch_to_wal
 from workers.caches.contract import DEFAULT_CACHE_COLLECTION, CacheSize
 from workers.caches.outage import Outage
 
@@ -303,6 +304,6 @@ def _of(collection: str, keys: Sequence[str]) -> ColumnElement[bool]:
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:
+    switch_to_wal(connection, _TIMEOUT_SECONDS)
     # A crash may lose the last entries, and costs no more than paying for them again.
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
-        connection.execute(f"PRAGMA {pragma}")
+    connection.execute("PRAGMA synchronous = NORMAL")

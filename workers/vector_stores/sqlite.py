@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.contracts.errors import CollectionMismatch, ConfigurationError, ServiceUnreachable
 from orchestrator.contracts.nodes import Node
+from orchestrator.ledger.sqlite_wal import switch_to_wal
 from workers.vector_stores.contract import Collection, Match
 from workers.vector_stores.vectors import NearestIds, check_opened, check_vector, last_of_each_id, stack_embeddings
 
@@ -25,7 +25,6 @@ __all__ = ["SqliteVectorStore"]
 
 _BUSY_SECONDS = 60.0  # for another writer to finish; longer than any commit
 _PAGE_BYTES = 16384  # a page of SQLite's default holds less than two nodes, and wastes the rest
-_RETRY_SECONDS = 0.01  # between two attempts to switch a new file to WAL
 _BLOCK_ROWS = 4096  # vectors read and scored at once: 4 MB of 256 dimensions
 
 _SCHEMA = """
@@ -198,21 +197,16 @@ class SqliteVectorStore:
     def _ready_path(self) -> Path:
         """The file, once it exists, is in WAL mode and has its tables."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        deadline = time.monotonic() + _BUSY_SECONDS
-        while True:
-            try:
-                with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
-                    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-                    connection.execute("PRAGMA journal_mode = WAL")
-                    connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-                return self._path
-            except sqlite3.OperationalError as error:
-                # Several processes that make one file: SQLite does not wait for its turn to switch to WAL.
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(_RETRY_SECONDS)
-            except sqlite3.DatabaseError as error:
-                raise ConfigurationError(f"{self._path} cannot be used as a vector store: {error}") from error
+        try:
+            with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
+                connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+                switch_to_wal(connection, _BUSY_SECONDS)
+                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            return self._path
+        except sqlite3.OperationalError:
+            raise  # one of the errors that follow
+        except sqlite3.DatabaseError as error:
+            raise ConfigurationError(f"{self._path} cannot be used as a vector store: {error}") from error
 
 
 def _find(cursor: sqlite3.Cursor, name: str) -> tuple[int, Collection | None]:
