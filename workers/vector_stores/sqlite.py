@@ -204,7 +204,7 @@ class SqliteVectorStore:
                 connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
             return self._path
         except sqlite3.OperationalError:
-            raise  # one of the errors that follow
+            raise  # a DatabaseError too: whoever asked says that the file is locked or cannot be opened
         except sqlite3.DatabaseError as error:
             raise ConfigurationError(f"{self._path} cannot be used as a vector store: {error}") from error
 
